@@ -1,0 +1,29 @@
+"""selftrain: language models that get better on their own output, round by round.
+
+`import selftrain` imports nothing heavy: no torch, no vllm, no trl. What users need stands here.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selftrain.records import Case, Problem, Sample, Score, Verdict
+
+if TYPE_CHECKING:
+    from selftrain.controller import Run, run
+
+__version__ = "0.1.0"
+__all__ = ["Case", "Problem", "Run", "Sample", "Score", "Verdict", "run"]
+
+# In a clone or an editable install the plug-in folders lie beside this package, not in it: with the checkout's root
+# on the package's path, `selftrain.verifiers.number` is the module's one name there as in a wheel.
+_root = Path(__file__).parent.parent
+if (_root / "pyproject.toml").is_file():
+    __path__.append(str(_root))
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Run", "run"):
+        from selftrain import controller
+
+        return getattr(controller, name)
+    raise AttributeError(f"module 'selftrain' has no attribute {name!r}")

@@ -1,0 +1,114 @@
+"""Find recipes, verifiers and data sets: by name, by path, or from other packages.
+
+A plug-in is a file. Its name is its id; what it must define is said in `KINDS`. Built-in plug-ins lie in the folders
+`pipelines/`, `verifiers/` and `data/` and have no other way in than a user's own: the engine lists the folders and
+never imports a plug-in by module path. Another package plugs in by having folders of the same names and one line,
+`[project.entry-points."selftrain.plugins"] acme = "acme_selftrain"`.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import selftrain
+from selftrain.errors import PluginError, near
+
+KINDS = {
+    "recipe": ("pipelines", ("recipe",)),
+    "verifier": ("verifiers", ("Verifier", "verify", "verify_group")),
+    "data": ("data", ("load",)),
+}
+"""Kind -> its folder, and the names of which a file of it defines one."""
+
+
+class Found(NamedTuple):
+    """A plug-in that is there but not loaded yet."""
+
+    name: str
+    kind: str
+    module: str
+    path: Path
+
+
+def available(kind: str) -> dict[str, Found]:
+    """Return every plug-in of a kind by name; built-ins first, then `package/name` of other packages."""
+    folder = KINDS[kind][0]
+    found = {f.name: f for f in _listed(kind, "selftrain", f"selftrain.{folder}", "")}
+    for entry in entry_points(group="selftrain.plugins"):
+        found |= {
+            f.name: f for f in _listed(kind, entry.value, f"{entry.value}.{folder}", f"{entry.name}/")
+        }
+    return found
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """Return the module of a plug-in, by name or by path to a .py file.
+
+    Raises PluginError when it is not there, does not import, or defines none of the names its kind needs.
+    """
+    found = find(kind, name)
+    try:
+        module = sys.modules.get(found.module) or _imported(found)
+    except Exception as error:
+        raise PluginError(f"{kind} {name!r} ({found.path}) does not load: {type(error).__name__}: {error}") from error
+    wanted = KINDS[kind][1]
+    if not any(hasattr(module, each) for each in wanted):
+        raise PluginError(f"{kind} {name!r} ({found.path}) must define {' or '.join(wanted)}")
+    return module
+
+
+def find(kind: str, name: str) -> Found:
+    """Return where a plug-in is, without loading it; raises PluginError with the near names if it is nowhere."""
+    if name.endswith(".py"):
+        path = Path(name).expanduser().resolve()
+        if not path.is_file():
+            raise PluginError(f"{kind}: there is no file {name}")
+        return Found(name, kind, f"selftrain_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}", path)
+    known = available(kind)
+    if name not in known:
+        raise PluginError(
+            f"unknown {kind} {name!r}{near(name, known)} (`selftrain list` names all; a path ends in .py)"
+        )
+    return known[name]
+
+
+def source_hash(kind: str, name: str) -> str:
+    """Return the hash of a plug-in's source: part of a stage's key."""
+    return hashlib.sha256(find(kind, name).path.read_bytes()).hexdigest()[:16]
+
+
+def _listed(kind: str, package: str, module: str, prefix: str) -> Iterator[Found]:
+    for folder in _folders(package, KINDS[kind][0]):
+        for path in sorted(folder.glob("[!_]*.py")):
+            yield Found(prefix + path.stem, kind, f"{module}.{path.stem}", path)
+
+
+def _folders(package: str, folder: str) -> list[Path]:
+    if package == "selftrain":
+        roots = list(selftrain.__path__)
+    else:
+        spec = importlib.util.find_spec(package)
+        roots = list(spec.submodule_search_locations or []) if spec else []
+    return [path for root in roots if (path := Path(root) / folder).is_dir()]
+
+
+def _imported(found: Found) -> ModuleType:
+    if not found.module.startswith("selftrain_plugin_"):
+        return importlib.import_module(found.module)
+    spec = importlib.util.spec_from_file_location(found.module, found.path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{found.path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[found.module] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[found.module]
+        raise
+    return module
