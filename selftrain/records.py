@@ -136,6 +136,8 @@ class Verdict:
     score: float | None = None
     step_scores: tuple[float, ...] = ()
     why: str = ""
+    answer: str | None = None
+    """What the verifier took as the response's answer, in one canonical form; votes count it."""
     seconds: float = 0.0
 
 
@@ -245,6 +247,8 @@ class Score:
     score: float | None = None
     step_scores: tuple[float, ...] = ()
     why: str = ""
+    answer: str | None = None
+    """What was taken as the response's answer, in one canonical form; votes count it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
