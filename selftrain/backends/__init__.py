@@ -1,0 +1,1 @@
+"""The parts that import heavy libraries: samplers, trainers, worker processes, the sandbox."""
