@@ -1,0 +1,61 @@
+# Every target makes what it needs; a second call is quick. No network is used beyond pip's registry, except by `demo`
+# where the small model isn't in the cache yet.
+#
+#   make setup TORCH_INDEX=URL   take torch from this index (one with CPU builds)
+#   make setup CONSTRAINTS=      take the newest versions that fit instead of the pinned ones
+#   make setup VLLM=none         without vLLM
+#   make test PYTEST="-k store"  more arguments for pytest
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+CONSTRAINTS ?= constraints.txt
+VLLM ?=
+PYTEST ?=
+
+BIN := $(VENV)/bin
+FOLDERS := selftrain pipelines verifiers data tests benchmarks tools
+# mypy refuses a folder without a Python file.
+TYPED = $(foreach folder,$(FOLDERS),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
+DEMO = $(BIN)/selftrain run pipelines/demo.yaml --out runs/demo
+
+.PHONY: setup demo test test-slow lint format doctor ci clean help
+.DEFAULT_GOAL := help
+
+help:  ## these lines
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup:  ## the virtual environment with everything in it
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "setup: Python 3.11 or newer is needed, but $(PYTHON) is: $$($(PYTHON) --version 2>&1);" \
+	       "name another with make setup PYTHON=python3.12" >&2; exit 2; }
+	@$(PYTHON) tools/install.py --venv "$(VENV)" --torch-index "$(TORCH_INDEX)" --constraints "$(CONSTRAINTS)" \
+	  --vllm "$(VLLM)"
+
+demo: setup  ## self-train a real model over several rounds
+	$(DEMO)
+
+test: setup  ## the fast tests
+	$(BIN)/python -m pytest -m "not slow and not gpu" $(PYTEST)
+
+test-slow: setup  ## the slow tests
+	$(BIN)/python -m pytest -m "slow and not gpu" $(PYTEST)
+
+lint: setup  ## format, lint and types, as CI checks them
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(TYPED)
+
+format: setup  ## write what lint can repair
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+doctor: setup  ## what this machine has, and what is missing
+	$(BIN)/selftrain doctor
+
+ci:  ## everything that must pass before a change is merged
+	.ci/run
+
+clean:  ## remove the environment, caches and built files; runs/ and exports/ stay
+	rm -rf "$(VENV)" build dist selftrain.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find $(FOLDERS) -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
