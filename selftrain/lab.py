@@ -1,14 +1,18 @@
-"""The resources of a run, as protocols: sampler, trainer, verifiers, tokens. Backends implement them.
+"""The resources of a run, as protocols: sampler, trainer, verifiers, tokens; and the Lab, which holds them.
 
 Stages meet these protocols only; nothing here imports a heavy library.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from selftrain.records import Ids, JsonValue, Message, Problem, Sample, Verdict
+from selftrain.errors import EngineError
+from selftrain.records import Checkpoint, Ids, Json, JsonValue, Message, Problem, Sample, Verdict
+from selftrain.templates import Protocol as Prompting
 
 Progress = Callable[[int], None]
 """Called with how many more units are done."""
@@ -77,6 +81,12 @@ class Sampler(Protocol):
 
     def score(self, sequences: Sequence[Scored]) -> list[tuple[float, ...]]:
         """Return the log-probability of each completion token, in nats."""
+
+    def sleep(self) -> None:
+        """Free the device while something else uses it; nothing is lost."""
+
+    def wake(self) -> None:
+        """Be ready to sample again."""
 
     def close(self) -> None:
         """End the engine and all its processes."""
@@ -161,3 +171,99 @@ class Tokens(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens left out."""
+
+
+class Backends(Protocol):
+    """Opens the resources of a run; each is asked for once, when it is first needed."""
+
+    def sampler(self, checkpoint: Path) -> Sampler:
+        """Start an engine that serves this checkpoint."""
+
+    def trainer(self) -> Trainer:
+        """Start the trainer."""
+
+    def verifiers(self) -> Verifiers:
+        """Start the verifiers' workers."""
+
+    def tokens(self, checkpoint: Path) -> Tokens:
+        """Open a checkpoint's tokenizer."""
+
+    def identity(self, resource: str) -> Json:
+        """What of a resource changes the data it makes: kind, version, settings; part of a stage's key."""
+
+
+class Lab:
+    """The resources of a run, started when first needed and ended together."""
+
+    def __init__(self, backends: Backends, *, root: Path, seed: int, protocol: Prompting) -> None:
+        self.backends = backends
+        self.root = root
+        self.seed = seed
+        self.protocol = protocol
+        self._guard = threading.RLock()
+        self._samplers: dict[str, tuple[Sampler, str]] = {}
+        self._tokens: dict[str, Tokens] = {}
+        self._trainer: Trainer | None = None
+        self._verifiers: Verifiers | None = None
+        self._closed = False
+
+    def sampler(self, checkpoint: Checkpoint, engine: str = "shared") -> Sampler:
+        """Return the engine, serving this checkpoint; swaps the weights if it served another."""
+        with self._guard:
+            self._open()
+            sampler, served = self._samplers.get(engine, (None, ""))
+            if sampler is None:
+                sampler = self.backends.sampler(self.root / checkpoint.path)
+            elif served != checkpoint.id:
+                sampler.load(self.root / checkpoint.path)
+            self._samplers[engine] = (sampler, checkpoint.id)
+            return sampler
+
+    def tokens(self, checkpoint: Checkpoint) -> Tokens:
+        """Return the tokenizer of a checkpoint."""
+        with self._guard:
+            if checkpoint.path not in self._tokens:
+                self._tokens[checkpoint.path] = self.backends.tokens(self.root / checkpoint.path)
+            return self._tokens[checkpoint.path]
+
+    @property
+    def trainer(self) -> Trainer:
+        """The trainer."""
+        with self._guard:
+            self._open()
+            self._trainer = self._trainer or self.backends.trainer()
+            return self._trainer
+
+    @property
+    def verifiers(self) -> Verifiers:
+        """The verifiers' workers."""
+        with self._guard:
+            self._open()
+            self._verifiers = self._verifiers or self.backends.verifiers()
+            return self._verifiers
+
+    @contextmanager
+    def device_free(self) -> Iterator[None]:
+        """Keep the engines off the device while the block runs."""
+        samplers = [sampler for sampler, _ in self._samplers.values()]
+        for sampler in samplers:
+            sampler.sleep()
+        yield
+        for sampler in samplers:
+            sampler.wake()
+
+    def close(self) -> None:
+        """End everything that was started; whoever still waits for it gets an error."""
+        with self._guard:
+            self._closed = True
+            for sampler, _ in self._samplers.values():
+                sampler.close()
+            self._samplers = {}
+            for other in (self._trainer, self._verifiers):
+                if other is not None:
+                    other.close()
+            self._trainer = self._verifiers = None
+
+    def _open(self) -> None:
+        if self._closed:
+            raise EngineError("the run is ending")

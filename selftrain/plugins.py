@@ -41,9 +41,7 @@ def available(kind: str) -> dict[str, Found]:
     folder = KINDS[kind][0]
     found = {f.name: f for f in _listed(kind, "selftrain", f"selftrain.{folder}", "")}
     for entry in entry_points(group="selftrain.plugins"):
-        found |= {
-            f.name: f for f in _listed(kind, entry.value, f"{entry.value}.{folder}", f"{entry.name}/")
-        }
+        found |= {f.name: f for f in _listed(kind, entry.value, f"{entry.value}.{folder}", f"{entry.name}/")}
     return found
 
 

@@ -217,6 +217,17 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one held-out problem came out in an evaluation: the share of its samples that passed."""
+
+    problem: str
+    split: str
+    name: str
+    """The metric it belongs to: accuracy (greedy) or pass@1 (sampled)."""
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What the Gate made of a round."""
 
@@ -236,7 +247,7 @@ class Quarantined:
     why: str
 
 
-Record = Problem | Sample | Verdict | Pick | Row | Checkpoint | Setting | Metric | Decision | Quarantined
+Record = Problem | Sample | Verdict | Pick | Row | Checkpoint | Setting | Metric | Outcome | Decision | Quarantined
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

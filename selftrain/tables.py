@@ -18,6 +18,7 @@ from selftrain.records import (
     Checkpoint,
     Decision,
     Metric,
+    Outcome,
     Pick,
     Problem,
     Quarantined,
@@ -40,6 +41,7 @@ NAMES: Mapping[Kind, str] = {
     Checkpoint: "checkpoints",
     Setting: "settings",
     Metric: "metrics",
+    Outcome: "outcomes",
     Decision: "decisions",
     Quarantined: "quarantined",
 }

@@ -1,0 +1,221 @@
+"""Stage: a piece of work of a round. Recipe: their order. And the check that every stage's inputs exist."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+from selftrain.errors import RecipeError, near
+from selftrain.lab import Lab
+from selftrain.records import Checkpoint, JsonValue, Problem, Setting
+from selftrain.round import History, Part
+
+Resource = Literal["sampler", "trainer", "verifiers", "tokens"]
+
+
+@dataclass(frozen=True, slots=True)
+class FromData:
+    """A field whose value a stage of this round finds in the data: `temperature=FromData("temperature")`."""
+
+    name: str
+
+
+class Cost(NamedTuple):
+    """What a stage will take at most: sampled tokens and stored bytes."""
+
+    samples: int = 0
+    tokens: int = 0
+    bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(ABC):
+    """A piece of work; its fields are its settings."""
+
+    name: str = ""
+    """Unique in the recipe; by default the class's name."""
+    of: tuple[str, ...] = ()
+    """The stages it reads; by default all earlier ones of the round that write what it reads."""
+    splits: tuple[str, ...] = ("train",)
+    """The problems it works on."""
+
+    scope: ClassVar[Literal["problem", "round"]] = "problem"
+    """problem: a function of one shard, run as a pipeline with its neighbours; round: sees all shards at once."""
+    version: ClassVar[int] = 1
+    """Raised when the same settings give other records."""
+    uses: ClassVar[tuple[Resource, ...]] = ()
+    hidden: ClassVar[bool] = False
+    """No other stage reads what it writes; its name begins with "audit"."""
+    baseline: ClassVar[bool] = False
+    """Run in round 0 too, on the base model."""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", type(self).__name__.lower())
+
+    @property
+    @abstractmethod
+    def reads(self) -> tuple[type[Any], ...]:
+        """The record types it needs."""
+
+    @property
+    @abstractmethod
+    def writes(self) -> tuple[type[Any], ...]:
+        """The record types it makes."""
+
+    @abstractmethod
+    def run(self, part: Part, lab: Lab) -> Iterable[Any]:
+        """Do the work on one shard; return or yield the records."""
+
+    @property
+    def gold(self) -> bool:
+        """Whether it sees answers, solutions and tests."""
+        return False
+
+    @property
+    def reach(self) -> Literal["round", "run"]:
+        """Whether it works on this round's shards or on all that the run has drawn so far."""
+        return "round"
+
+    @property
+    def samples_from(self) -> tuple[str, str] | None:
+        """The model it samples, as (name, which); a change of it is a barrier."""
+        return None
+
+    def expand(self) -> tuple["Stage", ...]:
+        """The stages that run in its place, itself last."""
+        return (self,)
+
+    def reduce(self, part: Part) -> Iterable[Setting]:
+        """Settings found over all shards of its sources before it runs; overriding it makes a barrier."""
+        return ()
+
+    def cost(self, problems: int) -> Cost:
+        """What it takes at most for so many problems."""
+        return Cost()
+
+    def words(self) -> dict[str, str]:
+        """What the plan says of it, beyond its name."""
+        return {}
+
+    def resolved(self, settings: Mapping[str, JsonValue]) -> Self:
+        """Return it with the values that earlier stages of the round found in the data."""
+        found: dict[str, Any] = {
+            f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), FromData)
+        }
+        missing = [wanted.name for wanted in found.values() if wanted.name not in settings]
+        if missing:
+            raise RecipeError(f"stage {self.name!r} needs {', '.join(missing)} from the data, but nothing has set it")
+        values: dict[str, Any] = {name: settings[wanted.name] for name, wanted in found.items()}
+        return replace(self, **values) if found else self
+
+    @property
+    def reduces(self) -> bool:
+        """Whether it needs all shards of its sources before it can begin."""
+        return type(self).reduce is not Stage.reduce
+
+
+def free(default: Any) -> Any:
+    """A stage's field that does not change the data it makes, and so is no part of its key."""
+    return field(default=default, metadata={"free": True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A named model of a run."""
+
+    init: str = "base"
+    """base: the run's model; or a model's name, folder or hub id."""
+    engine: Literal["shared", "own"] = "shared"
+    """own: it keeps an engine of its own and is never swapped out."""
+
+
+Stages = Sequence[Stage]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A method: which stages, in which order, for how many rounds."""
+
+    paper: str
+    each_round: Stages | Callable[[History], Stages]
+    """The stages of a round, or a function of the rounds before."""
+    rounds: int = 3
+    before: Stages = ()
+    """Run once, before round 1 (warm-up, a critic)."""
+    after: Stages = ()
+    """Run once, after the last round."""
+    models: Mapping[str, Model] = field(default_factory=lambda: {"policy": Model()})
+    draw: int | None = None
+    """Problems a round, taken in turn from the train pool; None takes all."""
+
+    def stages(self, history: History) -> tuple[Stage, ...]:
+        """Return the stages of the next round, sub-stages in their places."""
+        given = self.each_round(history) if callable(self.each_round) else self.each_round
+        return expanded(given)
+
+    @property
+    def labels(self) -> Literal["gold", "none"]:
+        """gold: some stage of the loop sees gold answers, or is steered by a metric made from them."""
+        loop = [*self.before, *self._given(), *self.after]
+        return "gold" if any(stage.gold for stage in loop) else "none"
+
+    def check(self) -> None:
+        """Raise RecipeError if the stages do not fit together."""
+        if self.rounds < 1:
+            raise RecipeError(f"rounds is {self.rounds}: a run needs at least 1")
+        if self.draw is not None and self.draw < 1:
+            raise RecipeError(f"draw is {self.draw}: a round needs at least 1 problem")
+        for stages in (expanded(self.before), self.stages(History()), expanded(self.after)):
+            check_stages(stages, self.models)
+
+    def changed(self, change: Callable[[Stage], Stage]) -> "Recipe":
+        """Return the recipe with `change` applied to every stage, also to those it makes from the history."""
+        given = self.each_round
+        if callable(given):
+            make = given
+            each: Stages | Callable[[History], Stages] = lambda history: [change(s) for s in make(history)]  # noqa: E731
+        else:
+            each = [change(stage) for stage in given]
+        return replace(
+            self,
+            each_round=each,
+            before=[change(stage) for stage in self.before],
+            after=[change(stage) for stage in self.after],
+        )
+
+    def _given(self) -> Stages:
+        return self.each_round(History()) if callable(self.each_round) else self.each_round
+
+
+def expanded(stages: Stages) -> tuple[Stage, ...]:
+    """Return stages with their sub-stages in their places."""
+    return tuple(each for stage in stages for each in stage.expand())
+
+
+def check_stages(stages: Sequence[Stage], models: Mapping[str, Model]) -> None:
+    """Raise RecipeError unless names are unique, every `of` is an earlier stage, and every input has a writer."""
+    seen: dict[str, Stage] = {}
+    for stage in stages:
+        if stage.name in seen:
+            raise RecipeError(f"two stages are named {stage.name!r}; give one of them another name=")
+        for name in stage.of:
+            if name not in seen:
+                raise RecipeError(
+                    f"stage {stage.name!r} reads of {name!r}, which is no earlier stage{near(name, seen)}"
+                )
+        sources = [seen[name] for name in stage.of] if stage.of else list(seen.values())
+        # Problems and the base model's checkpoint are there from round 0.
+        written = {Problem, Checkpoint}.union(*(set(each.writes) for each in seen.values()))
+        for kind in stage.reads:
+            if kind not in written:
+                raise RecipeError(
+                    f"stage {stage.name!r} reads {kind.__name__} records, but no earlier stage of the round writes any"
+                )
+        if stage.of and not any(set(each.writes) & (set(stage.reads) | {Problem}) for each in sources):
+            wanted = " or ".join(kind.__name__ for kind in stage.reads)
+            raise RecipeError(f"stage {stage.name!r} reads {wanted}, but {', '.join(stage.of)} writes none of them")
+        model = stage.samples_from
+        if model and model[0] not in models:
+            raise RecipeError(f"stage {stage.name!r} samples model {model[0]!r}{near(model[0], models)}")
+        seen[stage.name] = stage

@@ -1,0 +1,290 @@
+"""What a stage sees: its shard's problems and records, the run's history, and the models by name."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pyarrow as pa
+
+from selftrain import tables
+from selftrain.errors import RecipeError
+from selftrain.records import Checkpoint, Decision, JsonValue, Metric, Outcome, Problem, Sample, Verdict
+from selftrain.store import StageFolder, Store
+
+if TYPE_CHECKING:
+    from selftrain.recipe import Stage
+
+R = TypeVar("R")
+
+PROBLEMS = "problems"
+"""The stage of round 0 that holds the problems."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A sample with its problem and what was said of it: what rules choose among."""
+
+    problem: Problem
+    sample: Sample
+    verdicts: tuple[Verdict, ...] = ()
+    weight: float = 1.0
+
+    @property
+    def passed(self) -> bool:
+        """At least one verifier passed it and none failed it."""
+        return any(v.status == "pass" for v in self.verdicts) and not self.failed
+
+    @property
+    def failed(self) -> bool:
+        """At least one verifier found it wrong; error, timeout and abstain are no such finding."""
+        return any(v.status == "fail" for v in self.verdicts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundResult:
+    """What a finished round left."""
+
+    number: int
+    metrics: tuple[Metric, ...] = ()
+    decision: Decision | None = None
+    checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
+    """Role -> the last checkpoint written under it in this round."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The finished rounds, round 0 (the base model) first."""
+
+    rounds: tuple[RoundResult, ...] = ()
+
+    @property
+    def number(self) -> int:
+        """The number of the round that comes next."""
+        return self.rounds[-1].number + 1 if self.rounds else 0
+
+    @property
+    def best(self) -> int:
+        """The best round by the Gate; without one, the last."""
+        for result in reversed(self.rounds):
+            if result.decision is not None:
+                return result.decision.best
+        return self.rounds[-1].number if self.rounds else 0
+
+    def standing(self) -> tuple[RoundResult, ...]:
+        """The rounds that were not rolled back."""
+        return tuple(r for r in self.rounds if r.decision is None or r.decision.outcome != "rolled_back")
+
+    def checkpoint(self, role: str, which: str) -> Checkpoint:
+        """Return base, best or latest of a role; latest is the last one written, after a roll-back the best."""
+        until = {"base": 0, "best": self.best}.get(which, self.number)
+        for result in reversed(self.rounds):
+            if result.decision is not None and result.decision.outcome == "rolled_back":
+                until = min(until, result.decision.best)
+            if result.number <= until and role in result.checkpoints:
+                return result.checkpoints[role]
+        raise RecipeError(f"no checkpoint of model {role!r} is there yet")
+
+    def metric(self, name: str, *, split: str = "valid", round: int = -1) -> Metric | None:
+        """Return a metric of a finished round, or None if it wasn't measured; -1 is the last round."""
+        found = self.rounds[round].metrics if -len(self.rounds) <= round < len(self.rounds) else ()
+        return next((m for m in found if m.name == name and m.split == split), None)
+
+
+@dataclass(slots=True)
+class Round:
+    """The round in progress."""
+
+    number: int
+    store: Store
+    history: History
+    stages: tuple["Stage", ...]
+    """The round's stages with sub-stages in their places."""
+    drawn: Mapping[int, tuple[int, ...]]
+    """Shard -> which of its problems this round works on, by position; train shards only."""
+    splits: Mapping[int, str]
+    """Shard -> its split, for all shards of the run."""
+    offset: int = 0
+    """Position of the first stage's folder."""
+    settings: dict[str, JsonValue] = field(default_factory=dict)
+    """What stages of this round found in the data so far."""
+
+    def folder(self, name: str) -> StageFolder:
+        """Return the folder of a stage of this round."""
+        position = next(i for i, stage in enumerate(self.stages) if stage.name == name)
+        return self.store.stage(self.number, self.offset + position, name)
+
+    def sources(self, stage: "Stage") -> list["Stage"]:
+        """The earlier stages of this round that a stage reads: those it names, else all that write what it reads."""
+        earlier = self.stages[: self.stages.index(stage)]
+        if stage.of:
+            return [each for each in earlier if each.name in stage.of]
+        return [
+            each
+            for each in earlier
+            if set(each.writes) & set(stage.reads)
+            and set(each.splits) & set(stage.splits)
+            and (stage.hidden or not each.hidden)
+        ]
+
+    def shards(self, stage: "Stage") -> list[int]:
+        """The shards a stage works on: this round's, or with `reach` "run" all that any round has drawn."""
+        if stage.scope == "round":
+            return [0]
+        held_out = [shard for shard, split in self.splits.items() if split != "train" and split in stage.splits]
+        train = set(self.drawn) if "train" in stage.splits else set()
+        if train and self._reaches_back(stage):
+            for result in self.history.standing():
+                for folder in self.store.stages(result.number).values():
+                    if folder.name != PROBLEMS:
+                        train |= {k for k in folder.shards() if self.splits.get(k) == "train" and folder.files(Sample)}
+        return sorted(train | set(held_out))
+
+    def _reaches_back(self, stage: "Stage") -> bool:
+        return stage.reach == "run" or any(
+            self._reaches_back(source) for source in self.sources(stage) if source.scope == "problem"
+        )
+
+    def part(self, stage: "Stage", shard: int, progress: Callable[[int], None] | None = None) -> "Part":
+        """Return what a stage sees of a shard; `progress` hears of what it has done."""
+        return Part(round=self, stage=stage, shard=shard, progress=progress or _silent)
+
+    def checkpoint(self, role: str, which: str = "latest") -> Checkpoint:
+        """Return a model's checkpoint; latest includes what this round has trained so far."""
+        if which == "latest":
+            for stage in reversed(self.stages):
+                if Checkpoint in stage.writes and (folder := self.folder(stage.name)).done():
+                    for found in folder.read(Checkpoint, 0):
+                        if found.role == role:
+                            return found
+        return self.history.checkpoint(role, "latest" if which == "previous" else which)
+
+
+def _silent(done: int) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A stage's view of one shard; a stage of scope "round" sees the whole round as columns and files."""
+
+    round: Round
+    stage: "Stage"
+    shard: int
+    progress: Callable[[int], None] = _silent
+
+    @property
+    def folder(self) -> Path:
+        """The stage's own folder."""
+        return self.round.folder(self.stage.name).path
+
+    def problems(self) -> list[Problem]:
+        """What the stage works on: this round's problems of the shard, or those its sources have made.
+
+        Answers, solutions and tests are left out unless the stage says `gold`.
+        """
+        makers = [each for each in self.round.sources(self.stage) if Problem in each.writes and self.stage.of]
+        if makers:
+            made = [p for each in makers for p in self.round.folder(each.name).read(Problem, self.shard)]
+            return self._visible(made)
+        problems = self._given()
+        drawn = self.round.drawn.get(self.shard)
+        return [problems[i] for i in drawn] if drawn is not None else problems
+
+    def read(self, kind: type[R], *, earlier: bool = False) -> list[R]:
+        """The shard's records of one type from the stage's sources, with those of earlier rounds if asked."""
+        folders = [self.round.folder(each.name) for each in self.round.sources(self.stage)]
+        found = [row for folder in folders for row in folder.read(kind, self.shard)]
+        if earlier:
+            found = [row for folder in self._past(kind) for row in folder.read(kind, self.shard)] + found
+        return found
+
+    def attempts(self, *, earlier: bool = False) -> dict[str, list[Attempt]]:
+        """The shard's samples with their verdicts, by problem; samples that no source judged are left out if any did.
+
+        With `earlier`, the samples of earlier rounds that were not rolled back come first.
+        """
+        sources = self.round.sources(self.stage)
+        judged = any(Verdict in each.writes for each in sources)
+        verdicts: dict[str, list[Verdict]] = defaultdict(list)
+        for verdict in self.read(Verdict, earlier=earlier):
+            verdicts[verdict.sample].append(verdict)
+        samples = self.read(Sample, earlier=earlier)
+        if judged and not any(Sample in each.writes for each in sources):
+            samples += [s for s in self._everything(Sample) if s.id in verdicts]
+        problems = {p.id: p for p in self._all_problems()}
+        attempts: dict[str, list[Attempt]] = defaultdict(list)
+        for sample in samples:
+            said = tuple(verdicts.get(sample.id, ()))
+            if said or not judged:
+                attempts[sample.problem].append(Attempt(problems[sample.problem], sample, said))
+        return attempts
+
+    def fresh(self) -> set[str]:
+        """The ids of the shard's samples of this round."""
+        return {sample.id for sample in self._everything(Sample)}
+
+    def judged(self) -> list[Verdict]:
+        """All verdicts of this round on the shard's samples so far, whoever gave them."""
+        return self._everything(Verdict)
+
+    def outcomes(self, round: int, stage: str) -> list[Outcome]:
+        """The per-problem outcomes that an evaluation stage stored in a round, this or an earlier one."""
+        folder = self.round.store.stages(round).get(stage)
+        return folder.read(Outcome, 0) if folder else []
+
+    def samples(self, wanted: Iterable[str]) -> dict[str, Attempt]:
+        """Samples of this shard by id, from any stage of this round or the rounds before."""
+        ids = set(wanted)
+        problems = {p.id: p for p in self._all_problems()}
+        rows = [s for folder in self._past(Sample) for s in folder.read(Sample, self.shard)] + self._everything(Sample)
+        return {s.id: Attempt(problems[s.problem], s) for s in rows if s.id in ids}
+
+    def checkpoint(self, role: str, which: str = "latest") -> Checkpoint:
+        """A model's checkpoint: base, best, previous or latest."""
+        return self.round.checkpoint(role, which)
+
+    def columns(self, kind: type[Any], names: Sequence[str]) -> pa.Table:
+        """Some columns of all shards' records of one type from the stage's sources."""
+        found = [
+            self.round.folder(each.name).columns(kind, names)
+            for each in self.round.sources(self.stage)
+            if kind in each.writes
+        ]
+        return pa.concat_tables(found) if found else tables.to_table(kind, []).select(list(names))
+
+    def files(self, kind: type[Any]) -> list[Path]:
+        """The Parquet files of one record type from the stage's sources."""
+        sources = self.round.sources(self.stage)
+        return [path for each in sources if kind in each.writes for path in self.round.folder(each.name).files(kind)]
+
+    def split_of(self) -> dict[str, str]:
+        """Problem id -> split, of the run's given problems in the stage's splits."""
+        table = self.round.store.stage(0, 0, PROBLEMS).columns(Problem, ["id", "split"])
+        rows = zip(table.column("id").to_pylist(), table.column("split").to_pylist(), strict=True)
+        return {str(id): str(split) for id, split in rows if split in self.stage.splits}
+
+    def _given(self) -> list[Problem]:
+        return self._visible(self.round.store.stage(0, 0, PROBLEMS).read(Problem, self.shard))
+
+    def _visible(self, problems: list[Problem]) -> list[Problem]:
+        if self.stage.gold:
+            return problems
+        return [replace(p, answer=None, solution=None, tests=None) for p in problems]
+
+    def _all_problems(self) -> list[Problem]:
+        past = [p for folder in self._past(Problem) for p in folder.read(Problem, self.shard)]
+        return self._given() + self._visible(past + self._everything(Problem))
+
+    def _everything(self, kind: type[R]) -> list[R]:
+        stages = self.round.stages[: self.round.stages.index(self.stage)]
+        return [row for each in stages for row in self.round.folder(each.name).read(kind, self.shard)]
+
+    def _past(self, kind: type[Any]) -> list[StageFolder]:
+        return [
+            folder
+            for result in self.round.history.standing()
+            for name, folder in self.round.store.stages(result.number).items()
+            if name != PROBLEMS and not folder.hidden and kind in (Sample, Verdict, Problem, *self.stage.reads)
+        ]

@@ -1,0 +1,118 @@
+"""Rules: which of a problem's attempts to keep. A rule takes attempts and returns some of them, in order.
+
+Select applies rules one after the other; what a rule leaves out is stored as dropped by that rule.
+"""
+
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+
+from selftrain.records import seed_of
+from selftrain.round import Attempt
+from selftrain.templates import cites_hint
+
+Attempts = Sequence[Attempt]
+Rule = Callable[[Attempts], Attempts]
+
+
+def passed(attempts: Attempts) -> Attempts:
+    """Keep what a verifier passed and none failed."""
+    return [each for each in attempts if each.passed]
+
+
+def failed(attempts: Attempts) -> Attempts:
+    """Keep what a verifier found wrong; errors, timeouts and abstentions are not wrong."""
+    return [each for each in attempts if each.failed]
+
+
+def finished(attempts: Attempts) -> Attempts:
+    """Keep what ended by itself, not at the token limit."""
+    return [each for each in attempts if each.sample.finish != "length"]
+
+
+def distinct(attempts: Attempts) -> Attempts:
+    """Keep the first of those whose texts are equal but for case, width and white space."""
+    seen: set[str] = set()
+    kept = []
+    for each in attempts:
+        text = normalised(each.sample.text)
+        if text not in seen:
+            seen.add(text)
+            kept.append(each)
+    return kept
+
+
+def uncited(attempts: Attempts) -> Attempts:
+    """Keep what does not speak of a given answer (for samples of a hinted prompt)."""
+    return [each for each in attempts if each.sample.template != "hint" or not cites_hint(each.sample.text)]
+
+
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """Keep the first `count` of a problem."""
+
+    count: int
+
+    def __post_init__(self) -> None:
+        _positive(self.count, "AtMost")
+
+    def __call__(self, attempts: Attempts) -> Attempts:
+        """Keep the first ones."""
+        return attempts[: self.count]
+
+
+@dataclass(frozen=True, slots=True)
+class Shortest:
+    """Keep the `count` with the fewest tokens; of equally long ones the first."""
+
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        _positive(self.count, "Shortest")
+
+    def __call__(self, attempts: Attempts) -> Attempts:
+        """Keep the shortest, in their old order."""
+        shortest = sorted(range(len(attempts)), key=lambda i: (len(attempts[i].sample.completion_ids), i))[: self.count]
+        return [attempts[i] for i in sorted(shortest)]
+
+
+@dataclass(frozen=True, slots=True)
+class Random:
+    """Keep `count` at random: which ones depends on the samples' ids and the seed alone."""
+
+    count: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _positive(self.count, "Random")
+
+    def __call__(self, attempts: Attempts) -> Attempts:
+        """Keep some, in their old order."""
+        order = sorted(range(len(attempts)), key=lambda i: seed_of(self.seed, attempts[i].sample.id))[: self.count]
+        return [attempts[i] for i in sorted(order)]
+
+
+JUDGING: tuple[Rule, ...] = (passed, failed)
+"""The rules that need verdicts."""
+
+
+def name_of(rule: Rule) -> str:
+    """Return a rule as it is written in a recipe: passed, AtMost(4)."""
+    if is_dataclass(rule) and not isinstance(rule, type):
+        settings = [
+            f"{getattr(rule, f.name)!r}" if i == 0 else f"{f.name}={getattr(rule, f.name)!r}"
+            for i, f in enumerate(fields(rule))
+            if i == 0 or getattr(rule, f.name) != f.default
+        ]
+        return f"{type(rule).__name__}({', '.join(settings)})"
+    return getattr(rule, "__name__", repr(rule))
+
+
+def normalised(text: str) -> str:
+    """Return a text with case, Unicode width and white space evened out, for comparison."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _positive(count: int, rule: str) -> None:
+    if count < 1:
+        raise ValueError(f"{rule}({count}): the count must be at least 1")

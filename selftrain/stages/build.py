@@ -1,0 +1,69 @@
+"""MakeExamples: turn kept samples into training rows of token ids."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from selftrain.lab import Lab, Tokens
+from selftrain.recipe import Resource, Stage
+from selftrain.records import Ids, Pick, Quarantined, Row, Sample, Segment, digest
+from selftrain.round import Part
+from selftrain.templates import cites_hint
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeExamples(Stage):
+    """One row per kept sample: the prompt by the run's protocol (no hint, no shots), then the completion.
+
+    The completion's ids are the sampled ones where the tokenizer is the trained model's; else the text is encoded
+    again and the row says so. A hinted sample that speaks of the given answer is quarantined, whatever the rules kept.
+    """
+
+    model: str = "policy"
+    """The model that will be trained on the rows."""
+
+    uses: ClassVar[tuple[Resource, ...]] = ("tokens",)
+
+    @property
+    def reads(self) -> tuple[type[Any], ...]:
+        """Picks."""
+        return (Pick,)
+
+    @property
+    def writes(self) -> tuple[type[Any], ...]:
+        """Rows, and what could not become one."""
+        return (Row, Quarantined)
+
+    def run(self, part: Part, lab: Lab) -> Iterator[Row | Quarantined]:
+        """Build the shard's rows, in the picks' order."""
+        tokens = lab.tokens(part.checkpoint(self.model))
+        picks = [pick for pick in part.read(Pick) if pick.side == "kept"]
+        attempts = part.samples(pick.sample for pick in picks)
+        for pick in picks:
+            attempt = attempts[pick.sample]
+            sample = attempt.sample
+            if sample.template == "hint" and cites_hint(sample.text):
+                yield Quarantined(problem=pick.problem, index=sample.index, why="the rationale cites the hint")
+                continue
+            prompt = tokens.render(lab.protocol.messages(attempt.problem))
+            completion, reencoded = completion_ids(sample, tokens)
+            yield Row(
+                id=digest(part.round.number, self.name, sample.id),
+                kind="example",
+                segments=(Segment(ids=prompt, train=False), Segment(ids=completion, train=True)),
+                weight=pick.weight,
+                sources=(sample.id,),
+                reencoded=reencoded,
+            )
+
+
+def completion_ids(sample: Sample, tokens: Tokens) -> tuple[Ids, bool]:
+    """Return the ids to train on, and whether they were encoded again from text.
+
+    A sample that stopped at a stop string, like one encoded again, gets the end token, so that the model learns to end.
+    """
+    reencoded = sample.tokenizer != tokens.id or not sample.completion_ids
+    ids = tokens.encode(sample.text) if reencoded else sample.completion_ids
+    if sample.finish != "length" and (not ids or ids[-1] != tokens.end):
+        ids = (*ids, tokens.end)
+    return ids, reencoded

@@ -1,0 +1,83 @@
+"""Gate: believe a round's gain only where it is measured; else roll back, go on, or stop."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from selftrain import statistics
+from selftrain.errors import RecipeError
+from selftrain.lab import Lab
+from selftrain.recipe import Stage
+from selftrain.records import Decision, Outcome
+from selftrain.round import Part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate(Stage):
+    """Compare with the best round so far, paired by problem.
+
+    Interval above 0: accepted, the new best. Below 0: rolled back. Else the run goes on and the best stays.
+    """
+
+    metric: str = "accuracy"
+    split: str = "valid"
+    patience: int = 2
+    """Rounds without a new best before the run stops."""
+    evaluate: str = "evaluate"
+    """The stage that measured it."""
+
+    scope: ClassVar[Literal["problem", "round"]] = "round"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split == "test":
+            raise RecipeError(f"stage {self.name!r}: the test split is for the report; a gate reads valid")
+
+    @property
+    def reads(self) -> tuple[type[Any], ...]:
+        """Outcomes."""
+        return (Outcome,)
+
+    @property
+    def writes(self) -> tuple[type[Any], ...]:
+        """The decision."""
+        return (Decision,)
+
+    @property
+    def gold(self) -> bool:
+        """Accuracy on held-out problems is made from gold answers."""
+        return True
+
+    def words(self) -> dict[str, str]:
+        """What it compares."""
+        return {
+            "gate": f"{self.metric} on {self.split} against the best, stop after {self.patience} without a new best"
+        }
+
+    def run(self, part: Part, lab: Lab) -> Iterator[Decision]:
+        """Decide."""
+        number, best = part.round.number, part.round.history.best
+        after = self._outcomes(part, number)
+        before = self._outcomes(part, best)
+        problems = sorted(after)
+        if not problems or sorted(before) != problems:
+            raise RecipeError(
+                f"stage {self.name!r}: {self.metric!r} on {self.split!r} was not measured by {self.evaluate!r} in both"
+                f" round {number} and round {best}; is the split empty?"
+            )
+        gain = statistics.difference([after[id] for id in problems], [before[id] for id in problems])
+        outcome: Literal["accepted", "undecided", "rolled_back"] = "undecided"
+        if gain.low > 0:
+            outcome = "accepted"
+        elif gain.high < 0:
+            outcome = "rolled_back"
+        kept = number if outcome == "accepted" else best
+        why = (
+            f"{self.metric} on {self.split} {100 * gain.value:+.1f} points against round {best}"
+            f" (95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}, {gain.n} problems)"
+        )
+        yield Decision(outcome=outcome, best=kept, stop=number - kept >= self.patience, why=why)
+
+    def _outcomes(self, part: Part, round: int) -> dict[str, float]:
+        found = part.outcomes(round, self.evaluate)
+        return {o.problem: o.value for o in found if o.split == self.split and o.name == self.metric}

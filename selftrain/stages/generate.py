@@ -1,0 +1,183 @@
+"""Generate: sample responses from a model. Gold: let gold solutions enter as samples."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from selftrain.errors import RecipeError, near
+from selftrain.lab import Lab, Request, Sampling
+from selftrain.recipe import Cost, FromData, Resource, Stage
+from selftrain.records import Problem, Quarantined, Sample, Verdict, digest, seed_of
+from selftrain.round import Part
+from selftrain.templates import TEMPLATES, Shot
+
+Only = Literal["all", "unsolved"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Stage):
+    """Sample `n` responses to each problem."""
+
+    n: int | FromData = 8
+    temperature: float | FromData = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new_tokens: int = 256
+    stop: tuple[str, ...] = ()
+    template: str = "direct"
+    shots: tuple[Shot, ...] = ()
+    """Examples of the few-shot template; they never reach the rows."""
+    only: Only = "all"
+    """unsolved: problems for which nothing has passed yet in this round."""
+    model: str = "policy"
+    which: str = "latest"
+    """latest, previous, best or base."""
+    logprob: bool = False
+    """Store each sample's log-probability; for stages that read it."""
+
+    uses: ClassVar[tuple[Resource, ...]] = ("sampler", "tokens")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.template not in TEMPLATES:
+            raise RecipeError(
+                f"stage {self.name!r}: unknown template {self.template!r}{near(self.template, TEMPLATES)}"
+            )
+        if isinstance(self.n, int) and self.n < 1:
+            raise RecipeError(f"stage {self.name!r}: n is {self.n}, but at least 1 sample is needed")
+        if self.template == "few-shot" and not self.shots:
+            raise RecipeError(f"stage {self.name!r}: the few-shot template needs shots")
+
+    @property
+    def reads(self) -> tuple[type[Any], ...]:
+        """Problems; with only="unsolved" also what was tried and judged so far."""
+        return (Problem, Sample, Verdict) if self.only == "unsolved" else (Problem,)
+
+    @property
+    def writes(self) -> tuple[type[Any], ...]:
+        """Samples, and what could not be sampled."""
+        return (Sample, Quarantined)
+
+    @property
+    def gold(self) -> bool:
+        """A hint is the gold answer."""
+        return self.template == "hint"
+
+    @property
+    def samples_from(self) -> tuple[str, str]:
+        """The model it samples."""
+        return (self.model, self.which)
+
+    def cost(self, problems: int) -> Cost:
+        """All samples at full length."""
+        samples = problems * (self.n if isinstance(self.n, int) else 1)
+        return Cost(samples, samples * self.max_new_tokens, samples * (2_000 + 4 * self.max_new_tokens))
+
+    def words(self) -> dict[str, str]:
+        """How it samples."""
+        how = "greedy" if self.temperature == 0 else f"T={self.temperature}"
+        hint = "" if self.template == "direct" else f", {self.template}"
+        return {"samples": f"{self.n} x {self.model}/{self.which}, {how}{hint}, <= {self.max_new_tokens} new tokens"}
+
+    def run(self, part: Part, lab: Lab) -> Iterator[Sample | Quarantined]:
+        """Sample the shard's problems; the order of the records does not depend on the engine's."""
+        checkpoint = part.checkpoint(self.model, self.which)
+        sampler, tokens = lab.sampler(checkpoint), lab.tokens(checkpoint)
+        assert isinstance(self.n, int)
+        assert isinstance(self.temperature, (int, float))
+        sampling = Sampling(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            max_tokens=self.max_new_tokens,
+            stop=self.stop,
+            logprob=self.logprob,
+        )
+        asked: list[tuple[Problem, int, Request]] = []
+        for problem in self._chosen(part):
+            messages = TEMPLATES[self.template](lab.protocol, problem, self.shots)
+            ids = tokens.render(messages)
+            for index in range(self.n):
+                if len(ids) >= sampler.context:
+                    why = f"the prompt has {len(ids)} tokens, the model's context {sampler.context}"
+                    yield Quarantined(problem=problem.id, index=index, why=why)
+                else:
+                    id = digest(part.round.number, self.name, problem.id, index)
+                    asked.append((problem, index, Request(id=id, prompt_ids=ids, sampling=sampling)))
+        seed = seed_of(lab.seed, part.round.number, self.name, part.shard)
+        found = {done.id: done for done in sampler.sample([request for _, _, request in asked], seed=seed)}
+        for problem, index, request in asked:
+            done = found[request.id]
+            if not done.text.strip():
+                yield Quarantined(problem=problem.id, index=index, why="the completion is empty")
+                continue
+            yield Sample(
+                id=request.id,
+                problem=problem.id,
+                index=index,
+                text=done.text,
+                prompt_ids=request.prompt_ids,
+                completion_ids=done.ids,
+                tokenizer=tokens.id,
+                finish="length" if done.finish == "length" else "stop",
+                model=checkpoint.id,
+                template=self.template,
+                logprob=done.logprob,
+                settings={"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k},
+            )
+
+    def _chosen(self, part: Part) -> list[Problem]:
+        problems = part.problems()
+        if self.only == "all":
+            return problems
+        solved = {id for id, attempts in part.attempts().items() if any(each.passed for each in attempts)}
+        return [problem for problem in problems if problem.id not in solved]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gold(Stage):
+    """Let gold solutions enter as samples, so that they can be judged, chosen and mixed like any other."""
+
+    only: Only = "all"
+    """unsolved: problems for which nothing has passed yet in this round."""
+    share: float = 1.0
+    """Of the problems; which ones depends on their ids alone."""
+
+    @property
+    def reads(self) -> tuple[type[Any], ...]:
+        """Problems; with only="unsolved" also what was tried and judged so far."""
+        return (Problem, Sample, Verdict) if self.only == "unsolved" else (Problem,)
+
+    @property
+    def writes(self) -> tuple[type[Any], ...]:
+        """Samples, and problems without a solution."""
+        return (Sample, Quarantined)
+
+    @property
+    def gold(self) -> bool:
+        """It reads solutions."""
+        return True
+
+    def run(self, part: Part, lab: Lab) -> Iterator[Sample | Quarantined]:
+        """Write a sample for each problem that has a solution."""
+        solved: set[str] = set()
+        if self.only == "unsolved":
+            solved = {id for id, attempts in part.attempts().items() if any(each.passed for each in attempts)}
+        for problem in part.problems():
+            if problem.id in solved or seed_of("gold", problem.id) >= self.share * 2**31:
+                continue
+            if not problem.solution:
+                yield Quarantined(problem=problem.id, index=0, why="the problem has no gold solution")
+                continue
+            yield Sample(
+                id=digest(part.round.number, self.name, problem.id, 0),
+                problem=problem.id,
+                index=0,
+                text=problem.solution,
+                prompt_ids=(),
+                completion_ids=(),
+                tokenizer="",
+                finish="gold",
+                model="gold",
+                template="gold",
+            )

@@ -1,0 +1,72 @@
+"""Select: choose among a problem's attempts by rules, and store why each one was kept or dropped."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from selftrain.errors import RecipeError
+from selftrain.lab import Lab
+from selftrain.recipe import Stage
+from selftrain.records import Pick, Sample, Verdict, seed_of
+from selftrain.round import Attempt, Part
+from selftrain.rules import JUDGING, AtMost, Rule, distinct, name_of, passed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Select(Stage):
+    """Apply rules one after the other to each problem's attempts."""
+
+    rules: tuple[Rule, ...] = (passed, distinct, AtMost(4))
+    data: Literal["fresh", "union", "replay"] = "fresh"
+    """fresh: this round's attempts; union: with those of all rounds that stand; replay: with a share of those.
+
+    Rules see them together, so caps and distinct apply to the union.
+    """
+    ratio: float = 0.5
+    """The share of earlier attempts that replay takes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.ratio <= 1:
+            raise RecipeError(f"stage {self.name!r}: ratio is {self.ratio}, but must be between 0 and 1")
+
+    @property
+    def reads(self) -> tuple[type[Any], ...]:
+        """Samples, and verdicts where a rule needs them."""
+        return (Sample, Verdict) if any(rule in JUDGING for rule in self.rules) else (Sample,)
+
+    @property
+    def writes(self) -> tuple[type[Any], ...]:
+        """Picks."""
+        return (Pick,)
+
+    @property
+    def reach(self) -> Literal["round", "run"]:
+        """A union lies in all shards drawn so far."""
+        return "round" if self.data == "fresh" else "run"
+
+    def words(self) -> dict[str, str]:
+        """What it chooses from, and how."""
+        data = f"replay {self.ratio:g}" if self.data == "replay" else self.data
+        return {"data": data, "rules": ", ".join(name_of(rule) for rule in self.rules) or "all"}
+
+    def run(self, part: Part, lab: Lab) -> Iterator[Pick]:
+        """Choose per problem; a pick for every attempt."""
+        fresh = part.fresh() if self.data == "replay" else set()
+        for problem, attempts in part.attempts(earlier=self.data != "fresh").items():
+            left: Sequence[Attempt] = [each for each in attempts if self._taken(each, fresh, part.round.number)]
+            last = "all"
+            for rule in self.rules:
+                kept = rule(left)
+                ids = {each.sample.id for each in kept}
+                for each in left:
+                    if each.sample.id not in ids:
+                        yield Pick(sample=each.sample.id, problem=problem, side="dropped", rule=name_of(rule))
+                left, last = kept, name_of(rule)
+            for each in left:
+                yield Pick(sample=each.sample.id, problem=problem, side="kept", rule=last, weight=each.weight)
+
+    def _taken(self, attempt: Attempt, fresh: set[str], round: int) -> bool:
+        if self.data != "replay" or attempt.sample.id in fresh:
+            return True
+        return seed_of("replay", round, attempt.sample.id) < self.ratio * 2**31

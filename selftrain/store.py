@@ -1,0 +1,237 @@
+"""A run on disk: rounds, stages, shards; what is done, by which settings, and nothing half-written.
+
+    runs/NAME/run.yaml  environment.json  metrics.jsonl  events.jsonl
+    runs/NAME/round-01/plan.json
+    runs/NAME/round-01/01-generate/key.json                     by which settings; written first
+    runs/NAME/round-01/01-generate/part-00000/samples.parquet   a finished shard, renamed into place at once
+    runs/NAME/round-01/01-generate/stage.json                   the stage is done; written last
+
+A shard that is there is whole: its files are fsynced before its folder gets its name, so a kill at any moment loses
+at most the shards that were being worked on.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+
+from selftrain import tables
+from selftrain.errors import StoreError
+from selftrain.records import Json, digest
+
+FORMAT = 1
+"""Version of the folder's layout; a newer one is refused by name."""
+
+R = TypeVar("R")
+Records = Mapping[type[Any], Sequence[Any]]
+"""The records of a shard by type."""
+
+
+class Store:
+    """The folder of one run."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def exists(self) -> bool:
+        """Return whether a run has begun here."""
+        return (self.root / "run.yaml").is_file()
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process alone; raises StoreError if another process has it or it can't be written."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = (self.root / ".lock").open("a+")
+        except OSError as error:
+            raise StoreError(
+                f"cannot write to the run folder {self.root}: {error.strerror}; choose another --out"
+            ) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "another process"
+                raise StoreError(
+                    f"{self.root} is in use by another run ({owner}); wait for it, or choose another --out"
+                ) from None
+            file.seek(0)
+            file.truncate()
+            file.write(f"process {os.getpid()}")
+            file.flush()
+            yield
+
+    def check_format(self) -> None:
+        """Raise StoreError if the folder holds something else than a run, or a run of a newer format."""
+        if not self.root.is_dir():
+            return
+        if not self.exists():
+            strangers = [p.name for p in self.root.iterdir() if p.name not in (".lock", "logs")]
+            if strangers:
+                raise StoreError(
+                    f"{self.root} is not empty and is not a run of selftrain (found {', '.join(sorted(strangers)[:3])})"
+                    "; choose another --out"
+                )
+            return
+        found = re.search(r"^format: (\d+)", (self.root / "run.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+        if not found or int(found[1]) > FORMAT:
+            raise StoreError(
+                f"{self.root} was made by a newer selftrain (folder format {found[1] if found else 'unknown'}, this one"
+                f" reads up to {FORMAT}); use that version, or choose another --out"
+            )
+
+    def round(self, number: int) -> Path:
+        """Return the folder of a round; 0 is the base model."""
+        return self.root / f"round-{number:02d}"
+
+    def rounds(self) -> list[int]:
+        """Return the numbers of the rounds that have begun, in order."""
+        return sorted(int(path.name[6:]) for path in self.root.glob("round-[0-9]*"))
+
+    def stage(self, round: int, position: int, name: str) -> "StageFolder":
+        """Return the folder of a stage."""
+        return StageFolder(self.round(round) / f"{position:02d}-{name}")
+
+    def stages(self, round: int) -> dict[str, "StageFolder"]:
+        """Return the stages of a round that have begun, by name, in order."""
+        folders = sorted(self.round(round).glob("[0-9][0-9]-*"))
+        return {path.name[3:]: StageFolder(path) for path in folders}
+
+    def append(self, name: str, line: Json) -> None:
+        """Append one line to a .jsonl file of the run."""
+        with (self.root / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def write_json(self, path: Path, content: Any) -> None:
+        """Write a JSON file of the run at once."""
+        write_text(path, json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+class StageFolder:
+    """What one stage of one round has stored."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name[3:]
+
+    @property
+    def hidden(self) -> bool:
+        """Whether no stage may read it: the audit beside the loop."""
+        return self.name.startswith("audit")
+
+    def begin(self, key: Json) -> None:
+        """Take the folder for a stage of these settings; raises StoreError if it was made with others."""
+        path = self.path / "key.json"
+        if path.exists():
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            if stored != json.loads(json.dumps(key)):
+                raise StoreError(
+                    f"{self.path.parent.name}/{self.path.name} was made with other settings:"
+                    f" {'; '.join(differences(stored, key))}; use a new run folder (--out), or delete this stage and"
+                    " what comes after it to redo them"
+                )
+        else:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(key, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+        for leftover in self.path.glob("*.unfinished"):
+            shutil.rmtree(leftover)
+
+    def key(self) -> str:
+        """Return the hash of the settings this stage was made with."""
+        return digest(json.loads((self.path / "key.json").read_text(encoding="utf-8")))
+
+    def done(self) -> bool:
+        """Return whether the stage is complete."""
+        return (self.path / "stage.json").exists()
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the finished stage said of itself: counts and seconds."""
+        return dict(json.loads((self.path / "stage.json").read_text(encoding="utf-8"))) if self.done() else {}
+
+    def finish(self, summary: Json) -> None:
+        """Mark the stage complete."""
+        write_text(self.path / "stage.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
+
+    def shards(self) -> list[int]:
+        """Return the numbers of the finished shards, in order."""
+        return sorted(int(path.name[5:]) for path in self.path.glob("part-[0-9]*") if path.suffix != ".unfinished")
+
+    def write(self, shard: int, records: Records) -> dict[str, int]:
+        """Store a shard's records, all or nothing; return how many of each type."""
+        part = self._part(shard)
+        unfinished = part.with_name(part.name + ".unfinished")
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
+        unfinished.mkdir(parents=True)
+        counts = {}
+        for kind, rows in records.items():
+            name = tables.NAMES[kind]
+            counts[name] = tables.write(kind, rows, unfinished / f"{name}.parquet")
+            _fsync(unfinished / f"{name}.parquet")
+        _fsync(unfinished)
+        unfinished.rename(part)
+        _fsync(self.path)
+        return counts
+
+    def read(self, kind: type[R], shard: int) -> list[R]:
+        """Return a shard's records of one type; none if the shard has none."""
+        path = self._part(shard) / f"{tables.NAMES[kind]}.parquet"
+        return tables.read(kind, path) if path.exists() else []
+
+    def files(self, kind: type[Any]) -> list[Path]:
+        """Return the Parquet files of one record type, by shard."""
+        name = f"{tables.NAMES[kind]}.parquet"
+        return [path for shard in self.shards() if (path := self._part(shard) / name).exists()]
+
+    def columns(self, kind: type[Any], names: Sequence[str]) -> pa.Table:
+        """Return some columns of all of the stage's records of one type."""
+        found = [tables.read_table(kind, path, names) for path in self.files(kind)]
+        if found:
+            return pa.concat_tables(found)
+        return tables.to_table(kind, []).select(list(names))
+
+    def count(self, kind: type[Any]) -> int:
+        """Return how many records of one type the stage has stored."""
+        return sum(pa.parquet.ParquetFile(path).metadata.num_rows for path in self.files(kind))
+
+    def _part(self, shard: int) -> Path:
+        return self.path / f"part-{shard:05d}"
+
+
+def differences(stored: Json, asked: Json, prefix: str = "") -> list[str]:
+    """Return a line for each leaf in which two keys differ: 'n was 32, is 8'."""
+    lines: list[str] = []
+    for name in [*stored, *(name for name in asked if name not in stored)]:
+        old, new = stored.get(name), asked.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            lines += differences(old, new, f"{prefix}{name}.")
+        elif json.dumps(old, sort_keys=True) != json.dumps(new, sort_keys=True):
+            lines.append(f"{prefix}{name} was {json.dumps(old)}, is {json.dumps(new)}")
+    return lines
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file that is either there as a whole or not at all."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.rename(path)
+    _fsync(path.parent)
+
+
+def _fsync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
