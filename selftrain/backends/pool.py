@@ -1,0 +1,308 @@
+"""Judge samples in worker processes, each item under a time limit that ends in SIGKILL.
+
+A thread per worker takes chunks of items from one queue, so several `verify` calls share the workers. A worker sends
+one message an item, right after judging it: the first item without one is what the worker is at, so a verifier that
+hangs or takes its process down costs that item only. What is left of its chunk goes back to the queue.
+"""
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from selftrain.backends.process import Child, start
+from selftrain.errors import EngineError, PluginError
+from selftrain.records import Problem, Sample, Score, Verdict
+
+CHUNK = 64
+"""Items that a worker gets at once, at most."""
+LOAD_LIMIT = 120.0
+"""Seconds a worker has for starting and loading a verifier."""
+MEMORY = 4 << 30
+"""Bytes of private memory a worker may allocate before Python raises MemoryError in it."""
+
+Item = tuple[Problem, Sample]
+
+
+class Described(NamedTuple):
+    """What a worker says of a verifier it has loaded."""
+
+    name: str
+    group: bool
+    needs: str
+    time_limit: float
+
+
+class Judged(NamedTuple):
+    """A worker's message about one unit: a score for each of its items, and how long it took."""
+
+    scores: tuple[Score, ...]
+    seconds: float
+
+
+class Unloadable(NamedTuple):
+    """A worker's message that the verifier can't be had."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker is asked: to load a verifier and judge units, each of one item or of all of a problem's."""
+
+    spec: str
+    units: tuple[tuple[Problem, tuple[Any, ...]], ...]
+    """Samples for a verifier of groups, else the one sample's text: its token ids are of no use to it."""
+
+
+@dataclass
+class _Call:
+    """One `verify` call: where its verdicts go, and whether anybody still wants them."""
+
+    results: "queue.SimpleQueue[list[Verdict] | Described | BaseException]" = field(default_factory=queue.SimpleQueue)
+    over: bool = False
+
+
+class _Chunk(NamedTuple):
+    call: _Call
+    spec: str
+    units: tuple[tuple[Item, ...], ...]
+    about: Described | None
+    """None asks for a description of the verifier."""
+
+
+class VerifierPool:
+    """Workers that judge samples; implements `lab.Verifiers`."""
+
+    def __init__(
+        self,
+        workers: int | None = None,
+        *,
+        log: Path | None = None,
+        time_limit: float | None = None,
+        memory: int = MEMORY,
+    ) -> None:
+        """Make a pool; processes start when there is work. `time_limit` overrides the verifiers' own."""
+        self._workers = workers or os.cpu_count() or 1
+        self._log = log
+        self._time_limit = time_limit
+        self._memory = memory
+        self._chunks: queue.Queue[_Chunk | None] = queue.Queue()
+        self._threads: list[threading.Thread] = []
+        self._children: set[Child] = set()
+        self._described: dict[str, Described] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def describe(self, spec: str) -> Described:
+        """Load a verifier in a worker and return what it is; raises PluginError where it can't be had."""
+        if spec not in self._described:
+            call = _Call()
+            self._put([_Chunk(call, spec, (), None)])
+            answer = call.results.get()
+            if isinstance(answer, BaseException):
+                raise answer
+            assert isinstance(answer, Described)
+            self._described[spec] = answer
+        return self._described[spec]
+
+    def verify(self, by: str, items: Sequence[Item]) -> Iterator[Verdict]:
+        """Yield one verdict per item as they come; '' takes each problem's own verifier.
+
+        Raises PluginError for a verifier that isn't there or doesn't load; whatever it does to an item is a verdict.
+        """
+        call = _Call()
+        try:
+            self._put(self._cut(call, by, items))
+            left = len(items)
+            while left:
+                answer = call.results.get()
+                if isinstance(answer, BaseException):
+                    raise answer
+                assert isinstance(answer, list)
+                left -= len(answer)
+                yield from answer
+        finally:
+            call.over = True
+
+    def close(self) -> None:
+        """End the workers; a `verify` still under way raises EngineError."""
+        with self._lock:
+            self._closed = True
+            children, threads = list(self._children), list(self._threads)
+        for child in children:
+            _kill(child)
+        for _ in threads:
+            self._chunks.put(None)
+        for thread in threads:
+            thread.join()
+
+    def _cut(self, call: _Call, by: str, items: Sequence[Item]) -> list[_Chunk]:
+        """Group items by verifier, and those of a group verifier by problem, into chunks."""
+        by_spec: dict[str, list[Item]] = {}
+        for problem, sample in items:
+            by_spec.setdefault(by or problem.verifier, []).append((problem, sample))
+        size = max(1, min(CHUNK, len(items) // (4 * self._workers)))
+        chunks = []
+        for spec, mine in by_spec.items():
+            about = self.describe(spec)
+            if about.needs != "cpu":
+                raise PluginError(f"verifier {spec!r} needs a {about.needs}, which workers on the CPU don't have")
+            units: list[tuple[Item, ...]] = [(item,) for item in mine]
+            if about.group:
+                groups: dict[str, list[Item]] = {}
+                for item in mine:
+                    groups.setdefault(item[0].id, []).append(item)
+                units = [tuple(group) for group in groups.values()]
+            chunks += [_Chunk(call, spec, tuple(units[at : at + size]), about) for at in range(0, len(units), size)]
+        return chunks
+
+    def _put(self, chunks: Sequence[_Chunk]) -> None:
+        with self._lock:
+            if self._closed:
+                raise EngineError("the verifier pool is closed")
+            while len(self._threads) < min(self._workers, len(self._threads) + len(chunks)):
+                thread = threading.Thread(target=self._serve, name=f"verifier-{len(self._threads)}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            for chunk in chunks:
+                self._chunks.put(chunk)
+
+    def _serve(self) -> None:
+        """Run one worker, and a new one after each that died, until the pool is closed."""
+        child: Child | None = None
+        while (chunk := self._chunks.get()) is not None:
+            if self._closed:
+                chunk.call.results.put(EngineError("the verifier pool was closed while it was judging"))
+            elif not chunk.call.over:
+                try:
+                    child = self._work(chunk, child)
+                except Exception as error:
+                    chunk.call.results.put(error)
+                    self._gone(child)
+                    child = None
+        self._gone(child)
+
+    def _work(self, chunk: _Chunk, child: Child | None) -> Child | None:
+        """Have a chunk judged; returns the worker, or None if it died of it."""
+        child, loaded = self._loaded(chunk, child)
+        if isinstance(loaded, Unloadable):
+            chunk.call.results.put(PluginError(f"verifier {chunk.spec!r}: {loaded.why}"))
+            return child
+        if chunk.about is None:
+            chunk.call.results.put(loaded)
+            return child
+        for at, unit in enumerate(chunk.units):
+            alive = not chunk.call.over and self._judged(chunk, chunk.about, unit, child)
+            if not alive:
+                if rest := chunk.units[at + 1 :]:
+                    self._chunks.put(chunk._replace(units=rest))
+                self._gone(child)
+                return None
+        return child
+
+    def _loaded(self, chunk: _Chunk, child: Child | None) -> tuple[Child, Described | Unloadable]:
+        """Give a chunk to a worker and hear what it has loaded; a worker that died before is replaced, once."""
+        group = chunk.about is not None and chunk.about.group
+        units = tuple((unit[0][0], tuple(s if group else s.text for _, s in unit)) for unit in chunk.units)
+        for last in (False, True):
+            child = child or self._started()
+            try:
+                child.send(Order(chunk.spec, units))
+                if child.poll(LOAD_LIMIT):
+                    answer: Described | Unloadable = child.recv()
+                    return child, answer
+                why = f"it was not loaded after {LOAD_LIMIT:g} s"
+            except (EOFError, OSError):
+                why = f"its process ended while loading it: {_ending(child)}"
+            if last:
+                return child, Unloadable(why)
+            self._gone(child)
+            child = None
+        raise AssertionError
+
+    def _judged(self, chunk: _Chunk, about: Described, unit: tuple[Item, ...], child: Child) -> bool:
+        """Wait for one unit's verdicts; False if the worker is lost: it hung, or its process ended."""
+        limit = (self._time_limit or about.time_limit) * len(unit)
+        started = time.monotonic()
+        try:
+            answer: Judged | None = child.recv() if child.poll(limit) else None
+        except (EOFError, OSError):
+            if self._closed:
+                raise EngineError("the verifier pool was closed while it was judging") from None
+            died = Score(status="error", why=f"the verifier's process ended: {_ending(child)}")
+            answer, alive = Judged((died,) * len(unit), time.monotonic() - started), False
+        else:
+            alive = answer is not None
+        if answer is None:
+            late = Score(status="timeout", why=f"the verifier took longer than its limit of {limit:g} s")
+            answer = Judged((late,) * len(unit), limit)
+        each = answer.seconds / len(unit)
+        verdicts = [_verdict(s.id, chunk.spec, score, each) for (_, s), score in zip(unit, answer.scores, strict=True)]
+        chunk.call.results.put(verdicts)
+        return alive
+
+    def _started(self) -> Child:
+        with self._lock:
+            if self._closed:
+                raise EngineError("the verifier pool was closed while it was judging")
+            child = start(
+                "selftrain.backends.pool_worker",
+                str(self._memory),
+                log=self._log or Path(os.devnull),
+                # One thread each: there are as many workers as cores. Hash order must not decide a verdict.
+                env={"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
+            )
+            self._children.add(child)
+            return child
+
+    def _gone(self, child: Child | None) -> None:
+        """End a worker for good."""
+        if child is not None:
+            with self._lock:
+                self._children.discard(child)
+            _kill(child)
+            child.close()
+
+
+def _kill(child: Child) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+
+
+def _ending(child: Child) -> str:
+    """Say how a worker's process ended."""
+    try:
+        status = child.process.wait(5.0)
+    except subprocess.TimeoutExpired:
+        return "it closed its pipe"
+    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+
+def _verdict(sample: str, by: str, score: Score, seconds: float) -> Verdict:
+    return Verdict(
+        sample=sample,
+        by=by,
+        status=score.status,
+        score=score.score,
+        step_scores=score.step_scores,
+        why=score.why,
+        answer=score.answer,
+        seconds=seconds,
+    )

@@ -1,0 +1,263 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from selftrain.backends.pool import VerifierPool
+from selftrain.errors import EngineError, PluginError
+from selftrain.records import Problem, Sample, Verdict
+
+Item = tuple[Problem, Sample]
+
+MEAN = """
+import ctypes, os, re, time
+from selftrain.records import Case, Score
+
+time_limit = 1.0
+
+def verify(*, problem, response):
+    what = response.split()[0]
+    if what == "sleep":
+        time.sleep(60)
+    if what == "regex":
+        re.match(r"(a+)+$", "a" * 40 + "b")
+    if what == "exit":
+        os._exit(3)
+    if what == "quit":
+        raise SystemExit(0)
+    if what == "segfault":
+        ctypes.string_at(0)
+    if what == "raise":
+        raise ValueError("no such luck")
+    if what == "memory":
+        return bool(bytearray(6 << 30))
+    if what == "none":
+        return None
+    if what == "nan":
+        return float("nan")
+    if what == "score":
+        return 0.25
+    if what == "abstain":
+        return Score(status="abstain", why="can't say")
+    return what == "right"
+"""
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[VerifierPool]:
+    with VerifierPool(workers=2, log=tmp_path / "verifiers.log") as pool:
+        yield pool
+
+
+@pytest.fixture
+def mean(tmp_path: Path) -> str:
+    path = tmp_path / "mean.py"
+    path.write_text(MEAN)
+    return str(path)
+
+
+def items_of(responses: Sequence[str], *, answer: str | None = None, verifier: str = "exact") -> list[Item]:
+    problem = Problem.of("?", answer=answer, verifier=verifier)
+    return [(problem, sample_of(problem, text, index)) for index, text in enumerate(responses)]
+
+
+def sample_of(problem: Problem, text: str, index: int) -> Sample:
+    return Sample(
+        id=f"{problem.id}-{index}",
+        problem=problem.id,
+        index=index,
+        text=text,
+        prompt_ids=(1, 2),
+        completion_ids=(3,),
+        tokenizer="t",
+        finish="stop",
+        model="m",
+    )
+
+
+def by_response(items: Sequence[Item], verdicts: Iterator[Verdict]) -> dict[str, Verdict]:
+    found = list(verdicts)
+    assert len(found) == len(items) == len({verdict.sample for verdict in found})
+    texts = {sample.id: sample.text for _, sample in items}
+    return {texts[verdict.sample]: verdict for verdict in found}
+
+
+def alive(pids: Sequence[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
+def children() -> list[int]:
+    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(os.getpid())], capture_output=True, text=True).stdout
+    return [int(pid) for pid in found.split() if Path(f"/proc/{pid}").exists()]
+
+
+def test_every_status_comes_back_and_a_bad_item_costs_only_itself(pool: VerifierPool, mean: str) -> None:
+    bad = ["sleep", "regex", "exit", "quit", "segfault", "raise", "memory", "none", "nan", "score", "abstain"]
+    items = items_of([f"right {n}" for n in range(40)] + bad + [f"wrong {n}" for n in range(40)])
+    verdicts = by_response(items, pool.verify(mean, items))
+    good = {verdicts[text].status for text in verdicts if text.startswith("right")}
+    wrong = {verdicts[text].status for text in verdicts if text.startswith("wrong")}
+    assert (good, wrong) == ({"pass"}, {"fail"})
+    assert {text: verdicts[text].status for text in bad} == {
+        "sleep": "timeout",
+        "regex": "timeout",
+        "exit": "error",
+        "quit": "error",
+        "segfault": "error",
+        "raise": "error",
+        "memory": "error",
+        "none": "error",
+        "nan": "error",
+        "score": "scored",
+        "abstain": "abstain",
+    }
+    assert {verdict.by for verdict in verdicts.values()} == {mean}
+    assert "limit of 1 s" in verdicts["sleep"].why
+    assert "exit status 3" in verdicts["exit"].why
+    assert "SIGSEGV" in verdicts["segfault"].why
+    assert verdicts["raise"].why == "ValueError: no such luck (mean.py line 20)"
+    assert verdicts["memory"].why.startswith("MemoryError")
+    assert "must return a bool, a float or a Score; it returned None" in verdicts["none"].why
+    assert verdicts["score"].score == 0.25
+
+
+def test_many_hangs_are_timeouts_and_leave_no_process(tmp_path: Path, mean: str) -> None:
+    before = set(children())
+    items = items_of([f"{'sleep' if n % 20 == 7 else 'right'} {n}" for n in range(400)])
+    with VerifierPool(workers=4, log=tmp_path / "log", time_limit=0.2) as pool:
+        counts = Counter(verdict.status for verdict in pool.verify(mean, items))
+    assert counts == {"pass": 380, "timeout": 20}
+    assert set(children()) <= before
+
+
+@pytest.mark.slow
+def test_two_thousand_items_of_which_five_percent_hang(tmp_path: Path, mean: str) -> None:
+    before = set(children())
+    items = items_of([f"{'regex' if n % 20 == 7 else 'right'} {n}" for n in range(2000)])
+    with VerifierPool(workers=2, log=tmp_path / "log", time_limit=0.3) as pool:
+        counts = Counter(verdict.status for verdict in pool.verify(mean, items))
+    assert counts == {"pass": 1900, "timeout": 100}
+    assert set(children()) <= before
+
+
+def test_each_problem_is_judged_by_its_own_verifier(pool: VerifierPool) -> None:
+    number = '{"name": "number", "tolerance": 0.5}'
+    items = items_of(["It is 7.2"], answer="7", verifier=number) + items_of(["seven"], answer="Seven", verifier="exact")
+    assert {(v.by, v.status) for v in pool.verify("", items)} == {(number, "pass"), ("exact", "pass")}
+
+
+def test_a_group_verifier_gets_all_attempts_of_a_problem(pool: VerifierPool, tmp_path: Path) -> None:
+    (tmp_path / "vote.py").write_text(
+        "from collections import Counter\n"
+        "def verify_group(*, problem, attempts):\n"
+        "    counts = Counter(attempt.text for attempt in attempts)\n"
+        "    return [counts[attempt.text] / len(attempts) for attempt in attempts]\n"
+    )
+    problems = [Problem.of(f"{n}?") for n in range(30)]
+    items = [(problem, sample_of(problem, "a" if n < 3 else "b", n)) for n in range(4) for problem in problems]
+    verdicts = {v.sample: v for v in pool.verify(str(tmp_path / "vote.py"), items)}
+    assert {(s.text, verdicts[s.id].score) for _, s in items} == {("a", 0.75), ("b", 0.25)}
+
+
+def test_a_group_verifier_that_forgets_one_is_an_error_for_the_group(pool: VerifierPool, tmp_path: Path) -> None:
+    (tmp_path / "short.py").write_text("def verify_group(*, problem, attempts):\n    return [True]\n")
+    verdicts = list(pool.verify(str(tmp_path / "short.py"), items_of(["a", "b"])))
+    assert [v.status for v in verdicts] == ["error", "error"]
+    assert "one Score for each of 2 samples, not 1" in verdicts[0].why
+
+
+def test_calls_from_several_threads_share_the_workers(pool: VerifierPool) -> None:
+    items = [items_of([f"#### {k}", "0"] * 50, answer=str(k)) for k in range(1, 7)]
+    results: dict[int, Counter[str]] = {}
+
+    def judge(k: int) -> None:
+        results[k] = Counter(
+            v.status for v in pool.verify("number", items[k]) if v.sample.startswith(items[k][0][0].id)
+        )
+
+    threads = [threading.Thread(target=judge, args=(k,)) for k in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert results == {k: Counter({"pass": 50, "fail": 50}) for k in range(6)}
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("import nonsense_module", "does not load: ModuleNotFoundError"),
+        ("x = 1", "must define"),
+        ("import os; os._exit(4)", "process ended while loading it: exit status 4"),
+        ("needs = 'model'\ndef verify(*, problem, response): return True", "needs a model"),
+    ],
+)
+def test_a_verifier_that_cannot_be_had_is_the_users_error(
+    pool: VerifierPool, tmp_path: Path, source: str, message: str
+) -> None:
+    (tmp_path / "bad.py").write_text(source)
+    with pytest.raises(PluginError, match=message):
+        list(pool.verify(str(tmp_path / "bad.py"), items_of(["a"])))
+    assert [v.status for v in pool.verify("exact", items_of(["a"], answer="a"))] == ["pass"]
+
+
+def test_a_caller_that_leaves_early_does_not_hold_up_the_next(pool: VerifierPool, mean: str) -> None:
+    verdicts = pool.verify(mean, items_of(["right"] + ["sleep"] * 200))
+    assert next(verdicts).status == "pass"
+    started = time.monotonic()
+    verdicts.close()  # type: ignore[attr-defined]
+    assert [v.status for v in pool.verify("exact", items_of(["a"], answer="a"))] == ["pass"]
+    assert time.monotonic() - started < 15
+
+
+def test_closing_ends_workers_at_once_and_tells_who_waits(tmp_path: Path, mean: str) -> None:
+    pool = VerifierPool(workers=2, log=tmp_path / "log", time_limit=60)
+    raised: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            list(pool.verify(mean, items_of(["sleep"] * 10)))
+        except EngineError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(1.5)
+    started = time.monotonic()
+    pool.close()
+    thread.join(10)
+    assert "closed" in str(raised[0])
+    assert time.monotonic() - started < 5
+    with pytest.raises(EngineError, match="closed"):
+        list(pool.verify("exact", items_of(["a"])))
+
+
+def test_workers_die_with_their_owner(tmp_path: Path, mean: str) -> None:
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[3])\n"
+        "from test_pool import items_of\n"
+        "from selftrain.backends.pool import VerifierPool\n"
+        "pool = VerifierPool(workers=2, time_limit=60)\n"
+        "next(pool.verify(sys.argv[1], items_of(['right', 'sleep'])))\n"
+        "print([child.pid for child in pool._children], flush=True)\n"
+        "list(pool.verify(sys.argv[1], items_of(['sleep'])))\n"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", program, mean, "", str(Path(__file__).parent)], stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    pids = json.loads(owner.stdout.readline())
+    assert alive(pids) == pids != []
+    owner.kill()
+    owner.wait()
+    deadline = time.monotonic() + 5
+    while alive(pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert alive(pids) == []

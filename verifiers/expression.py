@@ -1,0 +1,94 @@
+r"""The response's final expression is mathematically equal to the gold expression, by math-verify.
+
+The final expression is what the response marks (`\boxed{...}`, `#### ...`), else its last line where that is a formula
+without words, else what math-verify finds. A response without an expression fails; a gold answer that math-verify can't
+read, and whatever it raises, is an error: by default it would turn an exception into "wrong". Its own time limits are
+off, since they are alarms that can't stop everything; the worker pool ends an item that takes too long. Words are for
+`exact`: here letters multiply, so a word equals its anagrams.
+"""
+
+import logging
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+from selftrain.answers import marked
+from selftrain.records import Case, Problem, Score
+
+# With its time limits off math-verify warns, once per call site, that somebody else must keep time: the pool does.
+logging.getLogger("math_verify").setLevel(logging.ERROR)
+
+cases = (
+    Case(answer=r"\frac{1}{2}", response=r"So it is \boxed{0.5}.", expect="pass"),
+    Case(answer="x^2+1", response=r"Hence $f(x) = 1 + x^2$", expect="pass"),
+    Case(answer="(x+1)^2", response=r"\boxed{x^2 + 2x + 1}", expect="pass"),
+    Case(answer="x^2+1", response="x^2 + 1", expect="pass"),
+    Case(answer="72", response="Half of 48 is 24.\n48 + 24 = 72", expect="pass"),
+    Case(answer="72", response="48 + 24 = 72\n#### 72", expect="pass"),
+    Case(answer=r"$\{1, 2\}$", response=r"The roots are $\{2, 1\}$.", expect="pass"),
+    Case(answer=r"\sqrt{8}", response=r"\boxed{2\sqrt{2}}", expect="pass"),
+    Case(answer=r"\frac{1}{2}", response=r"\boxed{\frac{1}{3}}", expect="fail"),
+    Case(answer="72", response="#### 71", expect="fail"),
+    Case(answer="72", response="", expect="fail"),
+    Case(answer="2", response=r"\boxed{\frac{1}{0}}", expect="fail"),
+    Case(answer=r"\frac{", response=r"\boxed{1}", expect="error"),
+    Case(response=r"\boxed{1}", expect="error"),
+)
+
+_TARGETS = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
+_LATEX_SIGNS = ("$", r"\boxed", r"\(", r"\[")
+_WORD = re.compile(r"(?<!\\)\b(?!(?:sin|cos|tan|log|exp|sqrt)\b)[A-Za-z]{3,}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verifier:
+    """Compares expressions."""
+
+    decimals: int = 6
+    """Places to which decimal numbers must agree."""
+    strict: bool = True
+    """Whether names of variables count, and sets differ from tuples."""
+
+    def verify(self, *, problem: Problem, response: str) -> Score:
+        """Pass if the response's final expression equals the gold one."""
+        return _judged(problem.answer, response, self.decimals, self.strict)
+
+
+@lru_cache(maxsize=10_000)
+def _judged(answer: str | None, response: str, decimals: int, strict: bool) -> Score:
+    found = _found(response)
+    taken = str(found[0]) if found else None
+    if answer is None:
+        return Score(status="error", why="the problem has no gold answer", answer=taken)
+    gold = _gold(answer)
+    if not gold:
+        why = f"math-verify finds no expression in the gold answer {answer!r}"
+        return Score(status="error", why=why, answer=taken)
+    if taken is None:
+        return Score(status="fail", why="no expression in the response")
+    equal = verify(list(gold), found, float_rounding=decimals, strict=strict, timeout_seconds=None, raise_on_error=True)
+    if equal:
+        return Score(status="pass", answer=taken)
+    return Score(status="fail", why=f"{taken[:80]} is not {answer[:80]}", answer=taken)
+
+
+@lru_cache(maxsize=10_000)
+def _gold(answer: str) -> tuple[Any, ...]:
+    plain = not any(sign in answer for sign in _LATEX_SIGNS)
+    return tuple(_parsed(f"\\boxed{{{answer}}}" if plain else answer, fallback="no_fallback"))
+
+
+def _found(response: str) -> list[Any]:
+    mark = marked(response)
+    last = response.rstrip().rpartition("\n")[2]
+    if mark is None and not any(sign in last for sign in _LATEX_SIGNS) and last and not _WORD.search(last):
+        mark = last
+    return _parsed(response if mark is None else f"\\boxed{{{mark}}}", fallback="first_match")
+
+
+def _parsed(text: str, *, fallback: str) -> list[Any]:
+    parsed: list[Any] = parse(text, _TARGETS, fallback_mode=fallback, parsing_timeout=None, raise_on_error=True)
+    return parsed
