@@ -25,7 +25,7 @@ def convert(file: Path, out: Path, name: str) -> None:
     for attribute in ("quantization_config", "unk_token_id"):
         if hasattr(model.config, attribute):
             delattr(model.config, attribute)
-    model.config.name_or_path = name
+    model.config._model_name_or_path = name
     out.mkdir(parents=True)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)

@@ -56,7 +56,7 @@ def resolve(name: str) -> Path:
         raise ModelError(f"model folder {name} is not there; give a folder, a hub id (owner/name), or a known name")
     known = ["nano", *HUB_IDS]
     raise ModelError(
-        f"unknown model {name!r}{near(name, known)} Known names: {', '.join(known)}; or give a folder or a hub id."
+        f"unknown model {name!r}{near(name, known) or '.'} Known: {', '.join(known)}; a folder or a hub id also does"
     )
 
 

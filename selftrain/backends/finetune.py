@@ -1,0 +1,184 @@
+"""One fine-tuning, from rows to a checkpoint folder; imported by the training process only."""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from trl import SFTConfig
+
+from selftrain.backends import checkpoints, rows
+from selftrain.backends.row_trainer import LOSSES, RowCollator, RowSFTTrainer
+from selftrain.lab import Progress, TrainJob
+
+SAVE_SECONDS = 120.0
+COMPLETE = "complete"
+"""A file that stands in a checkpoint of the work in progress from the moment that it is whole."""
+
+
+def run(job: TrainJob, progress: Progress) -> None:
+    """Train, and leave `job.out/checkpoint` with the figures in trained.json; every rank calls this."""
+    began = time.time()
+    work = _work_folder(job)
+    start = checkpoints.read(job.start)
+    data = rows.columns(job.rows)
+    trainer = _trainer(job, start.master, data, work, progress)
+    trainer.train(resume_from_checkpoint=_last_complete(work))
+    trainer.save_model(str(work / "final"))
+    figures = _figures(trainer, data)
+    first = trainer.accelerator.is_main_process
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.free_memory()
+    del trainer
+    if not first:
+        return
+
+    def fill(folder: Path) -> None:
+        (_merge if job.adapter == "lora" else _take)(work / "final", start.master, folder)
+
+    def more(folder: Path) -> None:
+        text = json.dumps({**figures, "seconds": time.time() - began})
+        (folder / "trained.json").write_text(text + "\n")
+
+    checkpoints.write(job.out / "checkpoint", fill, start=start, more=more)
+    shutil.rmtree(work)
+
+
+def arguments(job: TrainJob, model: Path, work: Path) -> dict[str, Any]:
+    """Return the arguments of TRL's config: our defaults, then the job's own."""
+    device = torch.accelerator.is_available()
+    small = checkpoints.served_dtype(model) == "float32"
+    return {
+        "per_device_train_batch_size": 16,
+        "num_train_epochs": 1,
+        "learning_rate": 5e-4 if job.adapter == "lora" else 2e-5,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 0.03,
+        "logging_steps": 1,
+        "save_total_limit": 2,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "gradient_checkpointing": False,
+        "bf16": not small,
+        "use_cpu": not device,
+        "dataloader_pin_memory": device,
+        **{name: value for name, value in job.settings.items() if name not in ("max_length", "model_init_kwargs")},
+        "max_length": None,
+        "seed": job.seed,
+        "data_seed": job.seed,
+        "logging_nan_inf_filter": False,
+        "output_dir": str(work),
+    }
+
+
+def _trainer(
+    job: TrainJob, model: Path, data: Mapping[str, list[Any]], work: Path, progress: Progress
+) -> RowSFTTrainer:
+    config = SFTConfig(**arguments(job, model, work))
+    tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
+    # An adapter's base is rounded as it will be served; full fine-tuning needs float32, or small updates vanish.
+    dtype = torch.bfloat16 if config.bf16 and job.adapter == "lora" else torch.float32
+    extra = dict(job.settings.get("model_init_kwargs") or {})
+    network = AutoModelForCausalLM.from_pretrained(model, local_files_only=True, **{"dtype": dtype, **extra})
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    trainer = RowSFTTrainer(
+        model=network,
+        args=config,
+        train_dataset=Dataset.from_dict({name: data[name] for name in ("input_ids", "labels", "weight")}),
+        data_collator=RowCollator(pad or 0),
+        processing_class=tokenizer,
+        peft_config=_lora(job) if job.adapter == "lora" else None,
+        callbacks=[Keeper(progress, timed="save_strategy" not in job.settings)],
+    )
+    trainer.loss = LOSSES[job.loss]
+    return trainer
+
+
+class Keeper(TrainerCallback):  # type: ignore[misc]
+    """Reports steps, has the work saved every two minutes, and marks what was saved whole."""
+
+    def __init__(self, progress: Progress, *, timed: bool) -> None:
+        self.progress, self.timed, self.saved = progress, timed, time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """Report a step, and ask for a save when it is time."""
+        if state.is_world_process_zero:
+            self.progress(1)
+        if self.timed and _agreed(time.monotonic() - self.saved > SAVE_SECONDS):
+            control.should_save = True
+            self.saved = time.monotonic()
+        return control
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Mark the checkpoint that was just written as whole."""
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            checkpoints.sync(folder)
+            (folder / COMPLETE).touch()
+
+
+def _agreed(mine: bool) -> bool:
+    """What the first rank says: clocks differ, and a save that only some ranks begin never ends."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return mine
+    said = [mine]
+    torch.distributed.broadcast_object_list(said, src=0)
+    return said[0]
+
+
+def _lora(job: TrainJob) -> LoraConfig:
+    settings = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", **job.lora}
+    return LoraConfig(task_type="CAUSAL_LM", **settings)
+
+
+def _figures(trainer: RowSFTTrainer, data: Mapping[str, list[Any]]) -> dict[str, Any]:
+    trained = sum(label != -100 for labels in data["labels"] for label in labels)
+    return {
+        "rows": len(data["id"]),
+        "steps": trainer.state.global_step,
+        "tokens": round(trained * (trainer.state.epoch or 0)),
+        "loss": [entry["loss"] for entry in trainer.state.log_history if "loss" in entry],
+    }
+
+
+def _merge(adapter: Path, master: Path, folder: Path) -> None:
+    """Add the adapter to the float32 master weights: rounding the base first would round every round's delta."""
+    model = AutoModelForCausalLM.from_pretrained(master, dtype=torch.float32, local_files_only=True)
+    merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    merged.save_pretrained(folder / "master")
+    (folder / "adapter").mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(adapter / name, folder / "adapter" / name)
+
+
+def _take(trained: Path, master: Path, folder: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32, local_files_only=True)
+    model.save_pretrained(folder / "master")
+
+
+def _work_folder(job: TrainJob) -> Path:
+    """Return the folder of the work in progress, emptied if it is another job's."""
+    work = job.out / "work"
+    if int(os.environ.get("RANK", "0")) == 0:
+        key = hashlib.blake2b(repr(job).encode(), digest_size=8).hexdigest()
+        note = work / "job"
+        if not (note.is_file() and note.read_text() == key):
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir(parents=True)
+            note.write_text(key)
+    return work
+
+
+def _last_complete(work: Path) -> str | None:
+    whole = [folder for folder in work.glob("checkpoint-*") if (folder / COMPLETE).exists()]
+    last = max(whole, key=lambda folder: int(folder.name.rsplit("-", 1)[1]), default=None)
+    return str(last) if last else None

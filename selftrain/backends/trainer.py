@@ -1,0 +1,165 @@
+"""The trainer: TRL and PEFT in a child process, behind the protocol of the lab."""
+
+import json
+import pickle
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from selftrain.backends import arguments, checkpoints, models, process, rows
+from selftrain.errors import ConfigError, EngineError
+from selftrain.lab import Progress, Trained, TrainJob
+from selftrain.records import JsonValue
+
+LOSSES = frozenset({"sft"})
+ADAPTERS = frozenset({"lora", "full"})
+FIXED: Mapping[str, str] = {
+    **dict.fromkeys(("output_dir", "resume_from_checkpoint", "logging_nan_inf_filter"), "selftrain sets it itself"),
+    **dict.fromkeys(("seed", "data_seed"), "it follows from the run's seed"),
+    **dict.fromkeys(
+        (
+            "assistant_only_loss", "chat_template_path", "completion_only_loss", "dataset_kwargs", "dataset_num_proc",
+            "dataset_text_field", "eos_token", "pad_token", "shuffle_dataset", "truncation_mode",
+        ),
+        "rows are token ids already, with what is trained marked in them",
+    ),
+    **dict.fromkeys(("packing", "packing_strategy", "padding_free"), "row weights need one row per line of a batch"),
+    **dict.fromkeys(("train_sampling_strategy", "length_column_name"), "batches are grouped by length already"),
+    **dict.fromkeys(("label_smoothing_factor", "loss_type", "router_aux_loss_coef"), "the loss is the stage's"),
+    **dict.fromkeys(
+        ("do_eval", "eval_on_start", "eval_packing", "eval_steps", "eval_strategy", "load_best_model_at_end"),
+        "models are measured by Evaluate",
+    ),
+    **dict.fromkeys(
+        ("hub_model_id", "hub_token", "hub_strategy", "push_to_hub"), "`selftrain export --push` uploads the result"
+    ),
+}  # fmt: skip
+"""Arguments of TRL's config that would have no effect or a wrong one, and why."""
+MEMORY = ("out of memory", "outofmemory", "can't allocate memory", "memoryerror", "std::bad_alloc", "(exit status -9)")
+
+
+def argument_names() -> frozenset[str]:
+    """Arguments of TRL's config that a run may set."""
+    return arguments.trl_names() - FIXED.keys()
+
+
+def check(settings: Mapping[str, JsonValue], lora: Mapping[str, JsonValue]) -> None:
+    """Refuse training arguments that do not exist or that cannot be set here, without importing TRL."""
+    for name in settings:
+        if name in FIXED:
+            raise ConfigError(f"{name} cannot be set: {FIXED[name]}")
+    arguments.check(settings, argument_names(), "TRL's SFTConfig")
+    arguments.check(lora, arguments.lora_names(), "PEFT's LoraConfig")
+
+
+class TrlTrainer:
+    """Trains in a child process that is started at first use and kept for the next training."""
+
+    kind = "trl"
+
+    def __init__(self, *, log: Path, python: str = sys.executable, launch: Path | None = None) -> None:
+        if launch and not launch.is_file():
+            raise ConfigError(f"the accelerate config {launch} is not there; `accelerate config` writes one")
+        self.version = f"trl {version('trl')}, peft {version('peft')}, transformers {version('transformers')}"
+        self._log, self._python, self._launch = log, python, launch
+        self._server: process.Child | None = None
+
+    def prepare(self, model: Path, out: Path) -> str:
+        """Make a checkpoint folder of a model folder (round 0); return the hash of its weights."""
+        if (out / "checkpoint.json").is_file():
+            return checkpoints.read(out).id
+        models.check(model)
+        return str(self._ask("prepare", (model, out), lambda steps: None))
+
+    def train(self, job: TrainJob, progress: Progress) -> Trained:
+        """Train; begins where an interrupted training of the same folder ended."""
+        result = job.out / "checkpoint"
+        if not (result / "trained.json").is_file():
+            self._check(job)
+            job.out.mkdir(parents=True, exist_ok=True)
+            if self._launch:
+                self._train_launched(job, self._launch, progress)
+            else:
+                self._ask("train", job, progress)
+        figures = json.loads((result / "trained.json").read_text(encoding="utf-8"))
+        return Trained(path=result, id=checkpoints.read(result).id, **{**figures, "loss": tuple(figures["loss"])})
+
+    def close(self) -> None:
+        """End its processes."""
+        if self._server:
+            self._server.close()
+            self._server = None
+
+    def _check(self, job: TrainJob) -> None:
+        for value, known, what in ((job.loss, LOSSES, "loss"), (job.adapter, ADAPTERS, "adapter")):
+            arguments.check([value], known, f"the trainer's {what} table")
+        check(job.settings, job.lora)
+        master = checkpoints.master_of(job.start)
+        context = models.describe(master).context
+        longest = job.settings.get("max_length", context)
+        if not isinstance(longest, int) or longest < 1 or longest > (context or longest):
+            raise ConfigError(f"max_length is {longest}; it must be a number of tokens up to the model's {context}")
+        rows.check(job.rows, longest=longest, model=master)
+
+    def _ask(self, kind: str, details: object, progress: Progress) -> Any:
+        if self._server is None or self._server.returncode is not None:
+            self.close()
+            self._server = process.start("selftrain.backends.trainer_child", log=self._log, python=self._python)
+        kept = False
+        try:
+            self._server.send((kind, details))
+            reply, kept = _follow(self._server, kind, progress)
+            return reply
+        finally:
+            if not kept:
+                self.close()
+
+    def _train_launched(self, job: TrainJob, config: Path, progress: Progress) -> None:
+        file = job.out / "job.pickle"
+        file.write_bytes(pickle.dumps(job))
+        command = ("selftrain.backends.trainer_child", "--launch", str(config), str(file))
+        child = process.start(*command, log=self._log, python=self._python)
+        try:
+            _follow(child, "train", progress)
+        finally:
+            child.close()
+            for path in (file, file.with_suffix(".steps")):
+                path.unlink(missing_ok=True)
+
+
+class _Reply(NamedTuple):
+    value: Any
+    stays: bool
+    """Whether the process takes another task."""
+
+
+def _follow(child: process.Child, kind: str, progress: Progress) -> _Reply:
+    """Hear a task out: its steps, and what came of it."""
+    what = "the training" if kind == "train" else "preparing the model"
+    while True:
+        try:
+            message = child.recv()
+        except (EOFError, OSError):
+            raise _explained(child.failure(f"{what} ended: its process is gone")) from None
+        match message:
+            case ("steps", int(steps)):
+                progress(steps)
+            case ("done", value, bool(stays)):
+                return _Reply(value, stays)
+            case ("error", Exception() as error, bool()):
+                raise error
+            case ("ended", int(status)):
+                raise _explained(child.failure(f"{what} failed (exit status {status})"))
+            case _:
+                raise EngineError(f"{what} sent a message that is not understood: {message!r}")
+
+
+def _explained(error: EngineError) -> EngineError:
+    if any(sign in str(error).lower() for sign in MEMORY):
+        return EngineError(
+            f"{error}\nIt looks like too little memory: lower per_device_train_batch_size and raise "
+            "gradient_accumulation_steps as much, or set gradient_checkpointing=true."
+        )
+    return error

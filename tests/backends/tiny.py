@@ -1,0 +1,74 @@
+"""A random tiny Llama with a byte tokenizer, and rows for it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from selftrain import tables
+from selftrain.records import Row, Segment
+
+TEMPLATE = (
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def make(folder: Path, *, seed: int = 0, hidden: int = 128, layers: int = 2, tied: bool = True) -> Path:
+    """Write the model folder."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    specials = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate([*specials, *alphabet])}, merges=[]))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token="<|end|>",
+        pad_token="<|end|>",
+        additional_special_tokens=specials,
+        chat_template=TEMPLATE,
+        model_max_length=256,
+    )
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden,
+        intermediate_size=2 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=tied,
+        initializer_range=0.1,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def row(name: str, prompt: Sequence[int], completion: Sequence[int], weight: float = 1.0) -> Row:
+    """A row whose completion is trained."""
+    segments = (Segment(ids=tuple(prompt), train=False), Segment(ids=tuple(completion), train=True))
+    return Row(id=name, kind="example", segments=segments, weight=weight)
+
+
+def sums(count: int, *, weight: float = 1.0) -> list[Row]:
+    """Rows of written sums as bytes of the tiny tokenizer, of several lengths."""
+    found = []
+    for n in range(count):
+        question, reply = f"{n} + {n * 7 % 31} = ", f"{n + n * 7 % 31}" + "!" * (n % 5)
+        ids = [[4 + byte - 33 for byte in text.replace(" ", "_").encode()] for text in (question, reply)]
+        found.append(row(f"row{n}", [2, *ids[0], 3], [*ids[1], 0], weight))
+    return found
+
+
+def write(rows: Sequence[Row], path: Path) -> Path:
+    """Write rows as a stage would."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tables.write(Row, rows, path)
+    return path
