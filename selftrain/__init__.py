@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from selftrain.records import Case, Problem, Sample, Score, Verdict
 
 if TYPE_CHECKING:
-    from selftrain.controller import Run, run
+    from selftrain.launch import Run, run
 
 __version__ = "0.1.0"
 __all__ = ["Case", "Problem", "Run", "Sample", "Score", "Verdict", "run"]
@@ -23,7 +23,7 @@ if (_root / "pyproject.toml").is_file():
 
 def __getattr__(name: str) -> Any:
     if name in ("Run", "run"):
-        from selftrain import controller
+        from selftrain import launch
 
-        return getattr(controller, name)
+        return getattr(launch, name)
     raise AttributeError(f"module 'selftrain' has no attribute {name!r}")

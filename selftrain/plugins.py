@@ -6,6 +6,7 @@ never imports a plug-in by module path. Another package plugs in by having folde
 `[project.entry-points."selftrain.plugins"] acme = "acme_selftrain"`.
 """
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -110,3 +111,12 @@ def _imported(found: Found) -> ModuleType:
         del sys.modules[found.module]
         raise
     return module
+
+
+def headline(found: Found) -> str:
+    """Return the first line of a plug-in's docstring, without loading it."""
+    try:
+        text = ast.get_docstring(ast.parse(found.path.read_text(encoding="utf-8"))) or ""
+    except (OSError, SyntaxError, UnicodeDecodeError) as error:
+        return f"(cannot be read: {error})"
+    return text.partition("\n")[0]

@@ -78,9 +78,9 @@ class Stage(ABC):
         return "round"
 
     @property
-    def samples_from(self) -> tuple[str, str] | None:
-        """The model it samples, as (name, which); a change of it is a barrier."""
-        return None
+    def weights(self) -> tuple[tuple[str, str], ...]:
+        """The models it reads, as (name, which); a change of what is sampled is a barrier."""
+        return ()
 
     def expand(self) -> tuple["Stage", ...]:
         """The stages that run in its place, itself last."""
@@ -215,7 +215,9 @@ def check_stages(stages: Sequence[Stage], models: Mapping[str, Model]) -> None:
         if stage.of and not any(set(each.writes) & (set(stage.reads) | {Problem}) for each in sources):
             wanted = " or ".join(kind.__name__ for kind in stage.reads)
             raise RecipeError(f"stage {stage.name!r} reads {wanted}, but {', '.join(stage.of)} writes none of them")
-        model = stage.samples_from
-        if model and model[0] not in models:
-            raise RecipeError(f"stage {stage.name!r} samples model {model[0]!r}{near(model[0], models)}")
+        for model, _ in stage.weights:
+            if model not in models:
+                raise RecipeError(
+                    f"stage {stage.name!r} uses model {model!r}, not one of the recipe's{near(model, models)}"
+                )
         seen[stage.name] = stage

@@ -8,9 +8,10 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypedDict, Union
+from typing import Any, Literal, TypedDict
 
-JsonValue = Union[None, bool, int, float, str, Sequence["JsonValue"], Mapping[str, "JsonValue"]]
+JsonValue = Any
+"""None, a bool, a number, a text, or a list or mapping of them."""
 Json = Mapping[str, JsonValue]
 
 Status = Literal["pass", "fail", "scored", "error", "timeout", "abstain"]

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from selftrain import tables
 from selftrain.errors import StoreError
@@ -183,13 +184,12 @@ class StageFolder:
 
     def read(self, kind: type[R], shard: int) -> list[R]:
         """Return a shard's records of one type; none if the shard has none."""
-        path = self._part(shard) / f"{tables.NAMES[kind]}.parquet"
+        path = self.file(kind, shard)
         return tables.read(kind, path) if path.exists() else []
 
     def files(self, kind: type[Any]) -> list[Path]:
         """Return the Parquet files of one record type, by shard."""
-        name = f"{tables.NAMES[kind]}.parquet"
-        return [path for shard in self.shards() if (path := self._part(shard) / name).exists()]
+        return [path for shard in self.shards() if (path := self.file(kind, shard)).exists()]
 
     def columns(self, kind: type[Any], names: Sequence[str]) -> pa.Table:
         """Return some columns of all of the stage's records of one type."""
@@ -198,9 +198,14 @@ class StageFolder:
             return pa.concat_tables(found)
         return tables.to_table(kind, []).select(list(names))
 
-    def count(self, kind: type[Any]) -> int:
-        """Return how many records of one type the stage has stored."""
-        return sum(pa.parquet.ParquetFile(path).metadata.num_rows for path in self.files(kind))
+    def file(self, kind: type[Any], shard: int) -> Path:
+        """Return the Parquet file of a shard's records of one type."""
+        return self._part(shard) / f"{tables.NAMES[kind]}.parquet"
+
+    def count(self, kind: type[Any], shard: int | None = None) -> int:
+        """Return how many records of one type the stage, or one shard of it, has stored."""
+        paths = self.files(kind) if shard is None else [self.file(kind, shard)]
+        return sum(pq.ParquetFile(path).metadata.num_rows for path in paths)
 
     def _part(self, shard: int) -> Path:
         return self.path / f"part-{shard:05d}"

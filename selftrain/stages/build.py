@@ -19,6 +19,7 @@ class MakeExamples(Stage):
     again and the row says so. A hinted sample that speaks of the given answer is quarantined, whatever the rules kept.
     """
 
+    name: str = "build"
     model: str = "policy"
     """The model that will be trained on the rows."""
 

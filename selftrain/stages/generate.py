@@ -64,9 +64,9 @@ class Generate(Stage):
         return self.template == "hint"
 
     @property
-    def samples_from(self) -> tuple[str, str]:
+    def weights(self) -> tuple[tuple[str, str], ...]:
         """The model it samples."""
-        return (self.model, self.which)
+        return ((self.model, self.which),)
 
     def cost(self, problems: int) -> Cost:
         """All samples at full length."""

@@ -53,6 +53,11 @@ class Train(Stage):
         """A checkpoint, and how the training went."""
         return (Checkpoint, Metric)
 
+    @property
+    def weights(self) -> tuple[tuple[str, str], ...]:
+        """The weights it begins with."""
+        return ((self.model, self.start),)
+
     def words(self) -> dict[str, str]:
         """What it trains, from where, with which loss."""
         return {"start": self.start, "model": self.model, "loss": self.loss.name, "adapter": self.adapter}

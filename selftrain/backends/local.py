@@ -1,0 +1,127 @@
+"""The resources of a run on this machine: which sampler, trainer and workers, and what of them is part of a key."""
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from selftrain import plugins
+from selftrain.backends import models
+from selftrain.config import RunFile
+from selftrain.errors import ConfigError
+from selftrain.lab import Sampler, Tokens, Trainer, Verifiers
+from selftrain.records import Json
+
+SMALL = 5_000_000
+"""Parameters up to which `sampler: auto` takes the transformers sampler: there vLLM's overhead is the larger part."""
+
+FREE = frozenset(
+    {"block_size", "disable_log_stats", "enforce_eager", "gpu_memory_utilization", "kind", "kv_cache_memory_bytes"}
+    | {"max_num_batched_tokens", "max_num_seqs", "python", "concurrency", "swap_space", "api_key", "url"}
+)
+"""Settings of samplers that change the speed, not the data."""
+
+
+def sampler_kind(file: RunFile, model: Path) -> tuple[str, str]:
+    """Return the kind of sampler for a model, and why."""
+    asked = str(file.sampler.get("kind", "auto"))
+    if asked == "vllm" and not _version("vllm"):
+        raise ConfigError(
+            "sampler is vllm, but vLLM is not installed; `make setup` installs it, or say sampler=transformers"
+        )
+    if asked != "auto":
+        return asked, "as asked"
+    size = models.describe(model).parameters
+    if size <= SMALL:
+        return "transformers", f"auto: the model has {size / 1e6:.1f} M parameters, where vLLM's overhead is larger"
+    if _version("vllm"):
+        return "vllm", "auto"
+    return "transformers", "auto: vLLM is not installed"
+
+
+class LocalBackends:
+    """Opens sampler, trainer and workers as processes of this machine."""
+
+    def __init__(self, file: RunFile, model: Path, logs: Path, verifiers: Sequence[str]) -> None:
+        self.file = file
+        self.model = model
+        self.logs = logs
+        self.names = sorted(set(verifiers))
+        self.kind, self.why = sampler_kind(file, model)
+        self.settings = {name: value for name, value in file.sampler.items() if name not in ("kind", "python")}
+
+    @property
+    def concurrency(self) -> int:
+        """How many samples the engine works on at once."""
+        usual = {"vllm": 64, "transformers": 256, "server": 64}[self.kind]
+        return int(self.settings.get("max_num_seqs", self.settings.get("concurrency", usual)))
+
+    def sampler(self, checkpoint: Path) -> Sampler:
+        """Start an engine that serves this checkpoint."""
+        log = self.logs / "sampler.log"
+        if self.kind == "vllm":
+            from selftrain.backends.vllm import VllmSampler
+
+            return VllmSampler(
+                checkpoint, settings=self.settings, seed=self.file.seed, log=log, **_python(self.file.sampler)
+            )
+        if self.kind == "server":
+            from selftrain.backends.server import ServerSampler
+
+            return ServerSampler(checkpoint, settings=self.settings, seed=self.file.seed)
+        from selftrain.backends.transformers_sampler import TransformersSampler
+
+        return TransformersSampler(checkpoint, settings=self.settings, log=log, **_python(self.file.sampler))
+
+    def trainer(self) -> Trainer:
+        """Start the trainer."""
+        from selftrain.backends.trainer import TrlTrainer
+
+        launch = self.file.trainer.get("launch")
+        return TrlTrainer(
+            log=self.logs / "trainer.log", launch=Path(launch) if launch else None, **_python(self.file.trainer)
+        )
+
+    def verifiers(self) -> Verifiers:
+        """Start the verifiers' workers."""
+        from selftrain.backends.pool import VerifierPool
+
+        return VerifierPool(self.file.workers, log=self.logs / "verifiers.log", time_limit=self.file.time_limit)
+
+    def tokens(self, checkpoint: Path) -> Tokens:
+        """Open a checkpoint's tokenizer."""
+        from selftrain.backends.checkpoints import serve_of
+        from selftrain.backends.tokens import Tokenizer
+
+        return Tokenizer(serve_of(checkpoint))
+
+    def identity(self, resource: str) -> Json:
+        """What of a resource changes the data it makes."""
+        if resource == "sampler":
+            package = {"server": "", "vllm": "vllm"}.get(self.kind, "transformers")
+            return {"engine": f"{self.kind} {_version(package)}".strip(), **_kept(self.settings, FREE)}
+        if resource == "trainer":
+            return {"engine": " ".join(f"{name} {_version(name)}" for name in ("trl", "peft", "transformers"))}
+        return {name: self._verifier(name) for name in self.names}
+
+    def _verifier(self, spec: str) -> str:
+        name = json.loads(spec)["name"] if spec.startswith("{") else spec
+        return plugins.source_hash("verifier", name)
+
+
+def _kept(settings: Mapping[str, Any], free: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in free}
+
+
+def _python(settings: Mapping[str, Any]) -> dict[str, str]:
+    return {"python": str(settings["python"])} if "python" in settings else {}
+
+
+def _version(package: str) -> str:
+    for name in (package, f"{package}-cpu"):
+        try:
+            return version(name)
+        except (PackageNotFoundError, ValueError):
+            continue
+    return ""

@@ -1,0 +1,362 @@
+"""The run file and its overrides: one name space for everything that can be set.
+
+A key means, in this order: a key of the run file; `stage.field`, a field of one of the recipe's stages; an argument of
+the recipe; an argument of vLLM's engine or of TRL's config, passed through by name. What means nothing is refused, with
+the near names.
+"""
+
+import inspect
+import re
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from selftrain import plugins
+from selftrain.backends.arguments import lora_names, trl_names, vllm_names
+from selftrain.errors import ConfigError, RecipeError, near
+from selftrain.recipe import Recipe, Stage
+from selftrain.round import History
+from selftrain.templates import Protocol, Shot
+
+
+class PromptFile(BaseModel):
+    """How every problem is asked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    suffix: str = ""
+    system: str = ""
+    examples: list[dict[Literal["prompt", "response"], str]] = Field(default_factory=list)
+
+    def protocol(self) -> Protocol:
+        """Return it as the run's protocol."""
+        shots = tuple(Shot(prompt=each["prompt"], response=each["response"]) for each in self.examples)
+        return Protocol(suffix=self.suffix, system=self.system, examples=shots)
+
+
+class RunFile(BaseModel):
+    """What can be said of a run, whatever its recipe."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    recipe: str
+    """A recipe's name, or a path to a .py file."""
+    model: dict[str, str] = Field(default_factory=lambda: {"policy": "smollm2-135m"})
+    """Name -> a known model's name, a folder or a hub id; a plain text is the policy."""
+    data: dict[str, Any] = Field(default_factory=lambda: {"name": "sums"})
+    """`name` and the data set's own settings; a plain text is the name."""
+    eval: dict[str, Any] | None = None
+    """Other data whose valid and test splits are used instead."""
+    out: Path | None = None
+    pool: int = Field(default=300, ge=1)
+    """Problems to train on."""
+    valid: int = Field(default=150, ge=0)
+    test: int = Field(default=150, ge=0)
+    draw: int | None = Field(default=None, ge=1)
+    """Problems a round, taken in turn from the pool; by default the recipe's choice, usually all."""
+    verifier: str | None = None
+    """Instead of the data set's own."""
+    seed: int = Field(default=0, ge=0)
+    prompt: PromptFile = Field(default_factory=PromptFile)
+    sampler: dict[str, Any] = Field(default_factory=lambda: {"kind": "auto"})
+    """`kind` (auto, vllm, transformers, server) and its own settings; any argument of vLLM's engine."""
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Any argument of TRL's config; `launch`: an accelerate config file; `python`: another interpreter."""
+    workers: int | None = Field(default=None, ge=1)
+    """Verifier processes; by default one per core."""
+    time_limit: float | None = Field(default=None, gt=0)
+    """Seconds a verifier may take for one response, instead of its own limit."""
+    shard: int | None = Field(default=None, ge=1)
+    """Problems in a shard; by default twice the engine's concurrency in samples."""
+    contamination: Literal["block", "warn"] = "block"
+    max_hours: float | None = Field(default=None, gt=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Sampled tokens after which the run stops at the next stage boundary."""
+    report_to: str = "none"
+    """Trackers of accelerate, separated by commas: tensorboard, wandb, mlflow, trackio."""
+
+
+SHORT = {"model": "policy", "data": "name", "eval": "name", "sampler": "kind"}
+"""Keys of the run file that may be a plain text, and what the text then sets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A run file with everything resolved: what the controller runs."""
+
+    file: RunFile
+    recipe: Recipe
+    args: Mapping[str, Any]
+    """The recipe's arguments, defaults included."""
+    stages: Mapping[str, Mapping[str, Any]]
+    """Overrides of stage fields, by stage."""
+    protocol: Protocol
+
+    def as_file(self) -> dict[str, Any]:
+        """Return it as a run file that gives the same run."""
+        said = self.file.model_dump(mode="json", exclude_none=True)
+        return {**said, **{k: _plain(v) for k, v in self.args.items()}, **{k: dict(v) for k, v in self.stages.items()}}
+
+
+def load(recipe_or_file: str, settings: Mapping[str, Any], *, preset: str | None = None) -> Job:
+    """Return the job that a recipe's name or a run file describes, with settings that go before the file's.
+
+    Raises ConfigError, PluginError or RecipeError, each with one line that says what to change.
+    """
+    given: dict[str, Any] = {"recipe": recipe_or_file}
+    if recipe_or_file.endswith((".yaml", ".yml")):
+        given = read_file(Path(recipe_or_file))
+    asked = {**given, **settings}
+    module = plugins.load("recipe", _text(asked.get("recipe"), "recipe"))
+    return resolve(module, [_preset(module, preset), given, settings])
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Return a run file's keys; raises ConfigError if it isn't there, isn't YAML, or names no recipe."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no run file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the run file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the run file {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict) or "recipe" not in content:
+        raise ConfigError(f"the run file {path} must be a mapping with the key `recipe`")
+    content.pop("format", None)
+    return {str(key): value for key, value in content.items()}
+
+
+def overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return `key=value` texts as a mapping, values read as YAML; raises ConfigError for anything else."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"{pair!r} is not a setting; write key=value")
+        try:
+            found[key.strip()] = _number(yaml.safe_load(value)) if value else ""
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of {key} is not YAML: {' '.join(str(error).split())}") from error
+    return found
+
+
+def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
+    """Put layers of settings, later ones first in rank, into the recipe, its stages and the run file."""
+    accepted = inspect.signature(module.recipe).parameters
+    shadowing = set(accepted) & set(RunFile.model_fields)
+    if shadowing:
+        raise RecipeError(f"the recipe's argument {sorted(shadowing)[0]!r} is a key of the run file; rename it")
+    said: dict[str, Any] = {}
+    args: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            head, _, tail = key.partition(".")
+            if head in RunFile.model_fields:
+                _set(said, head, tail, value)
+            elif key in accepted:
+                args[key] = _checked(accepted[key].annotation, value, key)
+            else:
+                rest[key] = value
+    recipe = module.recipe(**args)
+    names = _stage_fields(recipe)
+    taken = set(names) & set(RunFile.model_fields)
+    if taken:
+        raise RecipeError(f"a stage is named {sorted(taken)[0]!r}, which is a key of the run file; rename it")
+    overridden: dict[str, dict[str, Any]] = {}
+    for key, value in rest.items():
+        _place(key, value, names, said, overridden, known=[*RunFile.model_fields, *accepted])
+    file = _file(said)
+    recipe = _applied(recipe, overridden, file)
+    recipe.check()
+    _check_models(file, recipe)
+    defaults = {k: p.default for k, p in accepted.items() if p.default is not inspect.Parameter.empty}
+    return Job(file=file, recipe=recipe, args={**defaults, **args}, stages=overridden, protocol=file.prompt.protocol())
+
+
+def _place(
+    key: str,
+    value: Any,
+    names: Mapping[str, Mapping[str, Any]],
+    said: dict[str, Any],
+    overridden: dict[str, dict[str, Any]],
+    known: Sequence[str],
+) -> None:
+    """Put a key that is neither the run file's nor the recipe's where it belongs."""
+    head, _, tail = key.partition(".")
+    if head in names:
+        changes = {tail: value} if tail else value
+        if not isinstance(changes, Mapping):
+            raise ConfigError(f"{key} is a stage; set one of its fields ({', '.join(names[head])})")
+        for field, setting in changes.items():
+            top = str(field).partition(".")[0]
+            if top not in names[head]:
+                raise ConfigError(f"stage {head!r} has no field {top!r}{near(top, names[head])}")
+            overridden.setdefault(head, {})[str(field)] = setting
+        return
+    engine, config = key in _engine_names(), key in trl_names()
+    if engine and config:
+        raise ConfigError(f"{key} is an argument of both vLLM and TRL; write sampler.{key} or trainer.{key}")
+    if engine or config:
+        _set(said, "sampler" if engine else "trainer", key, value)
+        return
+    candidates = [*known, *names, *(f"{stage}.{field}" for stage, found in names.items() for field in found)]
+    best = get_close_matches(key, [*candidates, *_engine_names(), *trl_names()], n=3, cutoff=0.6)
+    raise ConfigError(
+        f"unknown setting {key!r}"
+        + (
+            f"; did you mean {', '.join(best)}?"
+            if best
+            else f" (stages: {', '.join(names)}; arguments: {', '.join(known)})"
+        )
+    )
+
+
+def _file(said: Mapping[str, Any]) -> RunFile:
+    try:
+        file = RunFile.model_validate(said)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error)) from None
+    for name in ("data", "eval"):
+        mapping = getattr(file, name)
+        if mapping is not None and not isinstance(mapping.get("name"), str):
+            raise ConfigError(f"{name} needs a name: {name}=sums, or {name}.name=sums")
+    for name in file.trainer:
+        if name not in trl_names() | {"launch", "python"}:
+            raise ConfigError(f"trainer has no setting {name!r}{near(name, trl_names() | {'launch', 'python'})}")
+    kinds = ("auto", "vllm", "transformers", "server")
+    if file.sampler.get("kind", "auto") not in kinds:
+        raise ConfigError(f"sampler is {file.sampler['kind']!r}; it can be {', '.join(kinds)}")
+    return file
+
+
+def _applied(recipe: Recipe, overridden: Mapping[str, Mapping[str, Any]], file: RunFile) -> Recipe:
+    """Return the recipe with stage overrides, the trainer's arguments and the draw put in."""
+    arguments = {k: v for k, v in file.trainer.items() if k not in ("launch", "python")}
+
+    def change(stage: Stage) -> Stage:
+        # A stage that trains takes the run's TRL arguments; its own settings go first.
+        if "trainer" in stage.uses and arguments:
+            stage = _with(stage, {"settings": {**arguments, **getattr(stage, "settings", {})}})
+        return _with(stage, overridden.get(stage.name, {}))
+
+    changed = recipe.changed(change)
+    return replace(changed, draw=file.draw) if file.draw is not None else changed
+
+
+def _with(stage: Stage, changes: Mapping[str, Any]) -> Stage:
+    """Return a stage with fields changed; `field.name` sets one entry of a field that is a mapping."""
+    hints = typing.get_type_hints(type(stage))
+    values: dict[str, Any] = {}
+    for key, value in changes.items():
+        field, _, entry = key.partition(".")
+        if entry:
+            value = {**values.get(field, getattr(stage, field)), entry: value}
+        if field == "lora":
+            unknown = [name for name in value if name not in lora_names()]
+            if unknown:
+                raise ConfigError(f"LoRA has no setting {unknown[0]!r}{near(unknown[0], lora_names())}")
+        values[field] = _checked(hints[field], value, f"{stage.name}.{key}")
+    return replace(stage, **values) if values else stage
+
+
+def _stage_fields(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Stage name -> the names of its fields, for the stages a run file can set."""
+    stages = recipe.each_round(History()) if callable(recipe.each_round) else recipe.each_round
+    every = [*recipe.before, *stages, *recipe.after]
+    return {stage.name: {f.name: f for f in fields(stage) if f.name != "name"} for stage in every}
+
+
+def _check_models(file: RunFile, recipe: Recipe) -> None:
+    for name in file.model:
+        if name not in recipe.models:
+            raise ConfigError(f"the recipe has no model {name!r}{near(name, recipe.models)}")
+    fixed = file.sampler.get("kind") == "server" and file.sampler.get("update", "none") == "none"
+    if fixed and recipe.rounds > 1:
+        raise ConfigError("a server whose weights cannot be changed (update: none) allows rounds=1 only")
+
+
+def _set(said: dict[str, Any], head: str, tail: str, value: Any) -> None:
+    """Set head or head.tail; a mapping is merged into what is there, a plain text sets the head's main entry."""
+    if tail:
+        there = said.setdefault(head, {})
+        if not isinstance(there, dict):
+            raise ConfigError(f"{head} was set to {there!r}, so {head}.{tail} has no place")
+        there[tail] = value
+    elif isinstance(value, Mapping):
+        said[head] = {**said.get(head, {}), **value} if isinstance(said.get(head, {}), dict) else dict(value)
+    elif head in SHORT and value is not None:
+        if not isinstance(value, str):
+            value = str(value)
+        said[head] = {**said.get(head, {}), SHORT[head]: value}
+    else:
+        said[head] = value
+
+
+def _preset(module: ModuleType, name: str | None) -> Mapping[str, Any]:
+    if name is None:
+        return {}
+    presets: Mapping[str, Mapping[str, Any]] = getattr(module, "presets", {})
+    if name not in presets:
+        known = ", ".join(presets) or "none"
+        raise ConfigError(f"the recipe has no preset {name!r}{near(name, presets)} (it has: {known})")
+    return presets[name]
+
+
+def _checked(hint: Any, value: Any, key: str) -> Any:
+    if hint is inspect.Parameter.empty:
+        return value
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{key}={value!r}: {first['msg'][0].lower() + first['msg'][1:]}") from None
+    except Exception as error:  # a hint that has no reading as data, such as a rule
+        raise ConfigError(f"{key} cannot be set from a run file ({type(error).__name__}); write a recipe") from error
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(each) for each in first["loc"])
+    return f"{where}={first['input']!r}: {first['msg'][0].lower() + first['msg'][1:]}"
+
+
+def _text(value: Any, key: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{key} must be a name, but is {value!r}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Return a recipe's argument as YAML can hold it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(each) for each in _ordered(value)]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _number(value: Any) -> Any:
+    """Read 1e-4 as a number, which YAML 1.1 takes for a text."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
+
+
+def _engine_names() -> frozenset[str]:
+    return vllm_names() if find_spec("vllm") else frozenset()
+
+
+def _ordered(values: Iterable[Any]) -> list[Any]:
+    return sorted(values) if isinstance(values, set) else list(values)

@@ -1,0 +1,24 @@
+"""Read what finished rounds left, from the store alone."""
+
+from selftrain.records import Checkpoint, Decision, Metric
+from selftrain.round import History, RoundResult
+from selftrain.store import Store
+
+
+def read_round(store: Store, number: int) -> RoundResult:
+    """Return a round's metrics, its gate's decision, and its checkpoints, as far as it has got."""
+    metrics: list[Metric] = []
+    decision: Decision | None = None
+    checkpoints: dict[str, Checkpoint] = {}
+    for folder in store.stages(number).values():
+        if not folder.done():
+            continue
+        metrics += folder.read(Metric, 0)
+        decision = next(iter(folder.read(Decision, 0)), decision)
+        checkpoints |= {each.role: each for each in folder.read(Checkpoint, 0)}
+    return RoundResult(number=number, metrics=tuple(metrics), decision=decision, checkpoints=checkpoints)
+
+
+def read_history(store: Store) -> History:
+    """Return the rounds of a run so far, an unfinished last one included."""
+    return History(tuple(read_round(store, number) for number in store.rounds()))

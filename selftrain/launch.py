@@ -1,0 +1,268 @@
+"""Launch a run: resolve what was asked, check it, write it down, and let the controller go."""
+
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass, replace
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from selftrain import config, contamination, problems
+from selftrain.backends import models
+from selftrain.backends.local import LocalBackends
+from selftrain.controller import Controller, Limits, Watcher
+from selftrain.errors import Blocked, StoreError
+from selftrain.history import read_history
+from selftrain.lab import Lab
+from selftrain.plan import Plan, Size, cores, make_plan, words
+from selftrain.records import Checkpoint, Metric, Problem, digest
+from selftrain.round import PROBLEMS, History
+from selftrain.store import FORMAT, Store, write_text
+
+
+class Quiet:
+    """A watcher that says nothing."""
+
+    def say(self, text: str) -> None:
+        """Drop it."""
+
+    def begin(self, stage: str, total: int, done: int) -> None:
+        """Drop it."""
+
+    def advance(self, stage: str, units: int) -> None:
+        """Drop it."""
+
+    def end(self, stage: str, text: str) -> None:
+        """Drop it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run on disk, finished or not."""
+
+    root: Path
+    history: History
+    ended: str = ""
+    """Why it stopped before its rounds were done, or '' ."""
+
+    @classmethod
+    def open(cls, root: Path | str) -> "Run":
+        """Return a run by its folder; raises StoreError if there is none."""
+        store = Store(Path(root))
+        if not store.exists():
+            raise StoreError(f"{root} is no run of selftrain: it has no run.yaml")
+        store.check_format()
+        return cls(root=Path(root), history=read_history(store))
+
+    @property
+    def best(self) -> int:
+        """The best round; 0 is the base model."""
+        return self.history.best
+
+    @property
+    def improved(self) -> bool:
+        """Whether some round was accepted, or no gate asked."""
+        decided = [r.decision for r in self.history.rounds if r.decision is not None]
+        return not decided or any(decision.outcome == "accepted" for decision in decided)
+
+    def metric(self, name: str, *, split: str = "test", round: int | None = None) -> Metric | None:
+        """Return a metric of a round, of the best one by default."""
+        wanted = self.best if round is None else round
+        for place, result in enumerate(self.history.rounds):
+            if result.number == wanted:
+                return self.history.metric(name, split=split, round=place)
+        return None
+
+    def checkpoint(self, round: int | None = None, *, model: str = "policy") -> Checkpoint:
+        """Return a model's checkpoint as a round left it, by default the best round."""
+        wanted = self.best if round is None else round
+        rounds = tuple(r for r in self.history.rounds if r.number <= wanted)
+        if not rounds or rounds[-1].number != wanted:
+            known = ", ".join(str(r.number) for r in self.history.rounds)
+            raise StoreError(f"{self.root} has no round {wanted}; it has {known or 'none'}")
+        return History(rounds).checkpoint(model, "latest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A job that has passed every check and can be shown or executed."""
+
+    job: config.Job
+    store: Store
+    model: Path
+    splits: problems.Splits
+    backends: LocalBackends
+    plan: Plan
+
+    def execute(self, watcher: Watcher) -> Run:
+        """Run it to its end or a limit; the same job on the same folder goes on where it was."""
+        file = self.job.file
+        with self.store.lock():
+            self.store.check_format()
+            self._write_down()
+            lab = Lab(self.backends, root=self.store.root, seed=file.seed, protocol=self.job.protocol)
+            try:
+                self._round_zero(lab)
+                limits = Limits(hours=file.max_hours, tokens=file.max_tokens)
+                controller = Controller(self.job.recipe, self.store, lab, watcher, limits)
+                history, ended = controller.go()
+            finally:
+                lab.close()
+        return Run(root=self.store.root, history=history, ended=ended)
+
+    def _write_down(self) -> None:
+        asked = yaml.safe_dump(self.job.as_file(), sort_keys=False, allow_unicode=True)
+        write_text(self.store.root / "run.yaml", f"format: {FORMAT}\n{asked}")
+        self.store.write_json(self.store.root / "environment.json", environment())
+
+    def _round_zero(self, lab: Lab) -> None:
+        """Store the problems in their shards, and the base models as checkpoints."""
+        file = self.job.file
+        folder = self.store.stage(0, 0, PROBLEMS)
+        parts = (self.splits.train, self.splits.valid, self.splits.test)
+        everything = [p for part in parts for p in part]
+        asked = {name: getattr(file, name) for name in ("data", "eval", "pool", "valid", "test", "seed", "shard")}
+        folder.begin({**asked, "verifier": file.verifier, "content": digest([p.id for p in everything])})
+        if not folder.done():
+            size = file.shard or shard_size(self.job, self.backends)
+            shard = 0
+            for part in parts:
+                for first in range(0, len(part), size):
+                    folder.write(shard, {Problem: part[first : first + size]})
+                    shard += 1
+            folder.finish({"problem": len(everything), "shard": size})
+        base = self.store.stage(0, 1, "base")
+        given = {name: file.model.get(name, model.init) for name, model in self.job.recipe.models.items()}
+        base.begin({"model": given, "weights": models.describe(self.model)._asdict()})
+        if not base.done():
+            base.write(0, {Checkpoint: [self._base(name, given[name], base.path, lab) for name in given]})
+            base.finish({"checkpoint": len(given)})
+
+    def _base(self, role: str, given: str, folder: Path, lab: Lab) -> Checkpoint:
+        named = self.job.file.model["policy"] if given == "base" else given
+        model = self.model if named == self.job.file.model["policy"] else models.resolve(named)
+        out = folder / ("checkpoint" if model == self.model else f"checkpoint-{role}")
+        id = lab.trainer.prepare(model, out.resolve())
+        return Checkpoint(id=id, path=os.path.relpath(out, self.store.root), role=role, base=id)
+
+
+def run(recipe: str, *, preset: str | None = None, watcher: Watcher | None = None, **settings: Any) -> Run:
+    """Run a recipe (a name, a path to a .py file, or a run file) and return what came of it.
+
+    Settings are those of the command line: `run("rest_em", model="nano", data="sums", rounds=2, out="runs/x")`; a
+    stage's field is written `**{"generate.temperature": 0.7}`. Raises a UserError for wrong input, Blocked when the
+    run refuses to go on, EngineError when an engine failed; the same call goes on where an interrupted one was.
+    """
+    return prepare(config.load(recipe, settings, preset=preset)).execute(watcher or Quiet())
+
+
+def prepare(job: config.Job, watcher: Watcher | None = None) -> Prepared:
+    """Check everything that can be checked before work begins: folder, model, data, contamination, disk."""
+    file = job.file
+    out = file.out or Path("runs") / Path(file.recipe).stem
+    store = Store(out)
+    store.check_format()
+    model = models.resolve(file.model["policy"])
+    splits = load_splits(file)
+    hits = contamination.check(splits.train, [*splits.valid, *splits.test], natural=splits.natural)
+    if hits:
+        text = f"{len(hits)} train problems are (nearly) in the held-out splits: " + "; ".join(map(str, hits[:10]))
+        if file.contamination == "block":
+            raise Blocked(f"{text}. Take them out of the data, or say contamination=warn")
+        (watcher or Quiet()).say(f"warning: {text}")
+    names = {p.verifier for p in (*splits.train, *splits.valid, *splits.test)}
+    stages = job.recipe.stages(History())
+    names |= {str(getattr(s, "by", "")) for s in stages if "verifiers" in s.uses} - {""}
+    backends = LocalBackends(file, model, (out / "logs").absolute(), sorted(names))
+    plan = _planned(job, backends, model, splits)
+    _check_disk(out, plan)
+    return Prepared(job=job, store=store, model=model, splits=splits, backends=backends, plan=plan)
+
+
+def load_splits(file: config.RunFile) -> problems.Splits:
+    """Return the problems of a run file by split."""
+    settings = {name: value for name, value in file.data.items() if name != "name"}
+    sizes = {"train": file.pool, "valid": file.valid, "test": file.test}
+    if file.eval:
+        sizes |= {"valid": 0, "test": 0}
+    found = problems.load_problems(file.data["name"], **sizes, seed=file.seed, settings=settings)
+    if file.eval:
+        other = {name: value for name, value in file.eval.items() if name != "name"}
+        held_out = problems.load_problems(
+            file.eval["name"], train=0, valid=file.valid, test=file.test, seed=file.seed, settings=other
+        )
+        natural = found.natural and held_out.natural
+        found = replace(found, valid=held_out.valid, test=held_out.test, natural=natural)
+    if file.verifier:
+        judged = {
+            split: tuple(replace(p, verifier=file.verifier) for p in getattr(found, split))
+            for split in ("train", "valid", "test")
+        }
+        found = replace(found, **judged)
+    return found
+
+
+def shard_size(job: config.Job, backends: LocalBackends) -> int:
+    """Return how many problems make a shard: twice the engine's concurrency in samples, a minute of work at most."""
+    stages = [stage for stage in job.recipe.stages(History()) if "train" in stage.splits]
+    samples, tokens, _ = max((stage.cost(1) for stage in stages), key=lambda cost: cost.tokens)
+    speed = (3e13 if _cuda() else 7e10 * cores()) / models.describe(backends.model).parameters
+    minute = 60 * min(speed, 5_000 * cores()) / max(1, tokens)
+    return max(1, int(min(2 * backends.concurrency / max(1, samples), minute)))
+
+
+def environment() -> dict[str, Any]:
+    """Return what the run ran with: versions, platform, devices."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": cores(),
+        "cuda": _cuda(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "packages": dict(sorted({str(d.metadata["Name"]): d.version for d in distributions()}.items())),
+    }
+
+
+def _planned(job: config.Job, backends: LocalBackends, model: Path, splits: problems.Splits) -> Plan:
+    about = models.describe(model)
+    counts = {split: len(getattr(splits, split)) for split in ("train", "valid", "test")}
+    size = Size(
+        parameters=about.parameters,
+        pool=min(job.recipe.draw or counts["train"], counts["train"]),
+        held_out=counts["valid"] + counts["test"],
+        cuda=_cuda(),
+        cores=cores(),
+    )
+    note = f" ({about.note})" if about.note else ""
+    settings = ", ".join(f"{k}={v}" for k, v in job.file.data.items() if k != "name")
+    facts = {
+        "recipe": f"{job.file.recipe} ({job.recipe.paper})",
+        "model": f"{job.file.model['policy']}, {about.parameters / 1e6:,.1f} M parameters{note}",
+        "data": f"{job.file.data['name']}{f' ({settings})' if settings else ''}: "
+        + ", ".join(f"{count} {split}" for split, count in counts.items()),
+        "sampler": f"{backends.kind} ({backends.why})",
+    }
+    return make_plan(job.recipe, size, facts)
+
+
+def _check_disk(out: Path, plan: Plan) -> None:
+    existing = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < plan.bytes:
+        raise StoreError(
+            f"the run needs about {plan.bytes / 1e9:.1f} GB, but {existing} has {free / 1e9:.1f} GB free;"
+            " free some, choose another --out, or ask for fewer rounds"
+        )
+
+
+def _cuda() -> bool:
+    return shutil.which("nvidia-smi") is not None and any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def summary_words(job: config.Job) -> str:
+    """The words of the round, for the model card."""
+    return words(job.recipe.stages(History()), job.recipe)

@@ -1,0 +1,11 @@
+"""The stages recipes are made of."""
+
+from selftrain.stages.build import MakeExamples
+from selftrain.stages.evaluate import Evaluate
+from selftrain.stages.gate import Gate
+from selftrain.stages.generate import Generate, Gold
+from selftrain.stages.select import Select
+from selftrain.stages.train import SFT, Train
+from selftrain.stages.verify import Audit, Verify
+
+__all__ = ["SFT", "Audit", "Evaluate", "Gate", "Generate", "Gold", "MakeExamples", "Select", "Train", "Verify"]
