@@ -14,11 +14,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Case", "Problem", "Run", "Sample", "Score", "Verdict", "run"]
 
-# In a clone or an editable install the plug-in folders lie beside this package, not in it: with the checkout's root
-# on the package's path, `selftrain.verifiers.number` is the module's one name there as in a wheel.
-_root = Path(__file__).parent.parent
-if (_root / "pyproject.toml").is_file():
-    __path__.append(str(_root))
+# In a wheel the plug-in folders lie in this package; in a clone or an editable install they lie beside it: with the
+# checkout's root on the package's path, `selftrain.verifiers.number` is the module's one name there too.
+if not Path(__file__).with_name("verifiers").is_dir():
+    __path__.append(str(Path(__file__).parent.parent))
 
 
 def __getattr__(name: str) -> Any:

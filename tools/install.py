@@ -166,6 +166,8 @@ def kept(requirements: Sequence[str]) -> list[str]:
 
 def install_cuda(steps: Steps, requirement: str) -> None:
     """Install the project and vllm in one go, so that pip finds versions that fit both and the device."""
+    # The resolver of older releases (23.2, which Python 3.11 brings) finds no solution here, newer ones do.
+    steps.pip("pip", "install", "--upgrade", "pip")
     try:
         steps.pip("selftrain and vllm", "install", "-e", ".[dev]", requirement)
     except StepFailed:
