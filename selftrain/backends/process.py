@@ -79,14 +79,14 @@ class Child:
         return EngineError(f"{what} ({state}); the last lines of {self.log}:\n{self.tail()}")
 
     def close(self, timeout: float = 5.0) -> None:
-        """End the child: hang up, SIGTERM, and after `timeout` seconds SIGKILL for all of its process group."""
-        self.connection.close()
+        """End the child: SIGTERM, and after `timeout` seconds SIGKILL, which all of its process group gets at last."""
         if self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout)
         _kill_group(self.pid)
         self.process.wait()
+        self.connection.close()
 
 
 def start(
