@@ -1,0 +1,194 @@
+"""Load problems: data sets by name, files, hub sets; splits that share nothing, the same for the same seed.
+
+A data file defines `load(*, train, valid, test, seed, <settings>)` and returns problems for "train", "valid" and
+"test", as many as asked for. It takes `what` where a spec has a second part (`gym:chain_sum`), may say `natural = True` for
+texts that people wrote (the contamination check then compares their wording too), and `bundled()` returns a few of its
+problems without a download.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_type_hints
+
+from selftrain import plugins
+from selftrain.answers import normal
+from selftrain.errors import ConfigError, DataError, PluginError, near
+from selftrain.records import Json, Problem, digest
+
+SPLITS = ("test", "valid", "train")
+"""Held-out splits first: a train draw that hits one of theirs is rejected, not the other way round."""
+PATIENCE = 2_000
+"""Draws in a row that may hit known problems before a generated set counts as used up."""
+_COUNTS = {"train", "valid", "test", "seed", "what"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Splits:
+    """A data set's problems; no two have the same id or the same prompt."""
+
+    source: str
+    train: tuple[Problem, ...]
+    valid: tuple[Problem, ...]
+    test: tuple[Problem, ...]
+    natural: bool
+    """Whether people wrote the texts."""
+
+
+def load_problems(spec: str, *, train: int, valid: int, test: int, seed: int, settings: Json | None = None) -> Splits:
+    """Load a data set: `sums`, `gym:chain_sum`, `gsm8k`, `hub:owner/name`, `./questions.jsonl`, `./mine.py`.
+
+    Raises ConfigError for a setting it doesn't have, and DataError where the problems can't be had.
+    """
+    counts = {"train": train, "valid": valid, "test": test}
+    for split, count in counts.items():
+        if count < 0:
+            raise ConfigError(f"data: {split}={count}; a split's size is 0 or more")
+    name, what = _parts(spec)
+    module = plugins.load("data", name)
+    load = getattr(module, "load", None)
+    if not callable(load):
+        raise PluginError(f"data {name!r} must define a function load")
+    arguments = _checked_settings(spec, load, settings or {})
+    if "what" in inspect.signature(load).parameters:
+        if not what:
+            raise ConfigError(f"data {name!r} needs a second part: {name}:NAME")
+        arguments["what"] = what
+    elif what:
+        raise ConfigError(f"data {name!r} has no second part, but {spec!r} names one")
+    loaded = load(**counts, seed=seed, **arguments)
+    found = _checked_splits(spec, loaded, counts)
+    return Splits(source=spec, natural=bool(getattr(module, "natural", False)), **found)
+
+
+def fill(source: str, streams: Mapping[str, Iterable[Problem]], counts: Mapping[str, int]) -> dict[str, list[Problem]]:
+    """Draw each split's problems from its own stream, held-out splits first, leaving out what was drawn before.
+
+    Raises DataError, with the number there is, when a stream ends or brings nothing new any more.
+    """
+    known: set[str] = set()
+    splits: dict[str, list[Problem]] = {}
+    for split in SPLITS:
+        splits[split] = []
+        misses = 0
+        stream = iter(streams[split])
+        while len(splits[split]) < counts[split]:
+            problem = next(stream, None)
+            if problem is None or misses > PATIENCE:
+                raise _too_few(source, split, counts, splits)
+            key = normal(problem.text)
+            misses = misses + 1 if key in known else 0
+            if key not in known:
+                known.add(key)
+                splits[split].append(problem)
+    return splits
+
+
+def divide(
+    source: str,
+    problems: Iterable[Problem],
+    counts: Mapping[str, int],
+    *,
+    seed: int,
+    test: Iterable[Problem] | None = None,
+) -> dict[str, list[Problem]]:
+    """Divide given problems by the hash of their content: their order in the file has no say.
+
+    The test split is drawn from `test` where a set has its own.
+    """
+    given = iter(_by_hash(problems, seed))
+    official = given if test is None else iter(_by_hash(test, seed))
+    return fill(source, {"test": official, "valid": given, "train": given}, counts)
+
+
+def unique(problems: Iterable[tuple[str, Problem]]) -> Iterator[Problem]:
+    """Yield problems without repetitions; raises DataError, with both places, for one id with two contents."""
+    seen: dict[str, tuple[str, Problem]] = {}
+    for where, problem in problems:
+        first = seen.setdefault(problem.id, (where, problem))
+        if first[0] == where:
+            yield problem
+        elif _content(first[1]) != _content(problem):
+            raise DataError(f"{where}: the id {problem.id!r} is that of another problem at {first[0]}")
+
+
+def _parts(spec: str) -> tuple[str, str]:
+    """Return a spec's plug-in, and what it is asked for."""
+    name, _, what = spec.partition(":")
+    if spec.endswith(".py") or (name in plugins.available("data")):
+        return (spec, "") if spec.endswith(".py") else (name, what)
+    looks_like_a_file = spec.startswith((".", "/", "~")) or "." in spec.rpartition("/")[2]
+    return ("file", spec) if looks_like_a_file else (name, what)
+
+
+def _checked_settings(spec: str, load: Callable[..., object], settings: Json) -> dict[str, Any]:
+    parameters = inspect.signature(load).parameters
+    known = [
+        name
+        for name in parameters
+        if name not in _COUNTS and parameters[name].kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        extra = {name: value for name, value in settings.items() if name not in known}
+    else:
+        extra = {}
+    hints = get_type_hints(load)
+    checked: dict[str, Any] = dict(extra)
+    for name, value in settings.items():
+        if name in extra:
+            continue
+        if name not in known:
+            offer = f"it has {', '.join(known)}" if known else "it has none"
+            raise ConfigError(f"data {spec!r} has no setting {name!r}{near(name, known)} ({offer})")
+        checked[name] = _typed(spec, name, value, hints.get(name, Any))
+    missing = [n for n in known if n not in settings and parameters[n].default is inspect.Parameter.empty]
+    if missing:
+        raise ConfigError(f"data {spec!r} needs the setting {missing[0]!r}")
+    return checked
+
+
+def _typed(spec: str, name: str, value: object, hint: Any) -> object:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(f"data {spec!r}: {name}: {first['msg']} (it was {value!r})") from error
+
+
+def _checked_splits(
+    spec: str, loaded: Mapping[str, Sequence[Problem]], counts: Mapping[str, int]
+) -> dict[str, tuple[Problem, ...]]:
+    """Hold a data set to its contract: the numbers asked for, and nothing twice."""
+    ids: dict[str, str] = {}
+    prompts: dict[str, str] = {}
+    splits: dict[str, tuple[Problem, ...]] = {}
+    for split in SPLITS:
+        problems = loaded.get(split, ())
+        if len(problems) != counts[split]:
+            raise DataError(f"data {spec!r} has {len(problems)} {split} problems, not the {counts[split]} asked for")
+        for problem in problems:
+            for seen, key, what in ((ids, problem.id, "id"), (prompts, normal(problem.text), "prompt")):
+                if key in seen:
+                    raise DataError(
+                        f"data {spec!r}: two problems, in {seen[key]} and in {split}, have the {what} {key!r}"
+                    )
+                seen[key] = split
+        splits[split] = tuple(replace(problem, split=split) for problem in problems)
+    return splits
+
+
+def _by_hash(problems: Iterable[Problem], seed: int) -> list[Problem]:
+    return sorted(problems, key=lambda problem: digest("split", seed, normal(problem.text)))
+
+
+def _content(problem: Problem) -> tuple[object, ...]:
+    return problem.prompt, problem.answer, problem.solution, problem.tests
+
+
+def _too_few(source: str, split: str, counts: Mapping[str, int], splits: Mapping[str, Sequence[Problem]]) -> DataError:
+    asked = ", ".join(f"{name} {counts[name]}" for name in reversed(SPLITS))
+    there = sum(map(len, splits.values()))
+    short = f"{split} gets {len(splits[split])} of {counts[split]}"
+    return DataError(f"data {source!r} has {there} distinct problems, too few for {asked}: {short}; ask for fewer")
