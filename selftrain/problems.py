@@ -1,9 +1,9 @@
 """Load problems: data sets by name, files, hub sets; splits that share nothing, the same for the same seed.
 
 A data file defines `load(*, train, valid, test, seed, <settings>)` and returns problems for "train", "valid" and
-"test", as many as asked for. It takes `what` where a spec has a second part (`gym:chain_sum`), may say `natural = True` for
-texts that people wrote (the contamination check then compares their wording too), and `bundled()` returns a few of its
-problems without a download.
+"test", as many as asked for. It takes `what` where a spec has a second part (`gym:chain_sum`), may say `natural = True`
+for texts that people wrote (the contamination check then compares their wording too), and `bundled()` returns a few of
+its problems without a download.
 """
 
 import inspect
