@@ -19,7 +19,7 @@ FOLDERS := selftrain pipelines verifiers data tests benchmarks tools
 TYPED = $(foreach folder,$(FOLDERS),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
 DEMO = $(BIN)/selftrain run pipelines/demo.yaml --out runs/demo
 
-.PHONY: setup demo test test-slow lint format doctor ci clean help
+.PHONY: setup demo test test-slow lint types format doctor ci clean help
 .DEFAULT_GOAL := help
 
 help:  ## these lines
@@ -44,6 +44,9 @@ test-slow: setup  ## the slow tests
 lint: setup  ## format, lint and types, as CI checks them
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy $(TYPED)
+
+types: setup  ## the types alone
 	$(BIN)/mypy $(TYPED)
 
 format: setup  ## write what lint can repair

@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -48,6 +49,10 @@ class Finding:
     def fatal(self) -> bool:
         """Whether no run is possible with it."""
         return self.state == "fail"
+
+    def as_json(self) -> dict[str, str]:
+        """The finding as plain values."""
+        return {"name": self.name, "state": self.state, "what": self.what, "do": self.do}
 
 
 def diagnose(*, deep: bool = False, folder: Path | None = None) -> list[Finding]:
@@ -115,11 +120,12 @@ def _disk(folder: Path) -> Finding:
 
 def _cache(folder: Path) -> Finding:
     place = _existing(folder)
-    if os.access(place, os.W_OK | os.X_OK):
-        return Finding(name="cache", state="ok", what=str(folder))
-    return Finding(
-        name="cache", state="fail", what=f"{place} is not writable", do="set XDG_CACHE_HOME to a folder that is"
-    )
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return Finding(name="cache", state="ok", what=str(folder))
+    except OSError as error:
+        what = f"can't write into {place}: {error.strerror}"
+        return Finding(name="cache", state="fail", what=what, do="set XDG_CACHE_HOME to a folder that can be written")
 
 
 def _existing(folder: Path) -> Path:
@@ -261,7 +267,7 @@ def _bubblewrap() -> str | None:
 
 def _namespaces(program: str) -> Finding:
     """Try them: what a kernel allows is not to be read from one place."""
-    command = [program, "--unshare-all", "--ro-bind", "/", "/", "--", "/bin/true"]
+    command = [program, "--unshare-all", "--ro-bind", "/", "/", "--", sys.executable, "-ISc", ""]
     tried = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
     if tried.returncode == 0:
         return Finding(name="namespaces", state="ok", what="user, process and network namespaces")

@@ -99,11 +99,12 @@ def has_compiler() -> bool:
 
 
 def make_environment(venv: Path) -> None:
-    """Make the virtual environment, or make it anew where it was made for another place or Python."""
-    python = venv / "bin" / "python"
+    """Make the virtual environment; make it anew where this script made it for another place or Python."""
     wanted = f"{ROOT}\n{sys.version}"
     origin = venv / "selftrain-origin"
-    if python.exists() and origin.is_file() and origin.read_text(encoding="utf-8") == wanted:
+    made_for = origin.read_text(encoding="utf-8") if origin.is_file() else wanted
+    if (venv / "bin" / "python").exists() and made_for == wanted:
+        origin.write_text(wanted, encoding="utf-8")
         return
     made = subprocess.run(
         [sys.executable, "-m", "venv", "--clear", str(venv)], capture_output=True, text=True, check=False
@@ -168,10 +169,11 @@ def install_cuda(steps: Steps, requirement: str) -> None:
     """Install the project and vllm in one go, so that pip finds versions that fit both and the device."""
     # The resolver of older releases (23.2, which Python 3.11 brings) finds no solution here, newer ones do.
     steps.pip("pip", "install", "--upgrade", "pip")
+    wanted = ["-e", ".[dev]", requirement] if requirement else ["-e", ".[dev,vllm]"]
     try:
-        steps.pip("selftrain and vllm", "install", "-e", ".[dev]", requirement)
+        steps.pip("selftrain and vllm", "install", *wanted)
     except StepFailed:
-        without_vllm(steps, f"{requirement} can't be had for this machine")
+        without_vllm(steps, f"{requirement or 'vllm'} can't be had for this machine")
         steps.pip("selftrain and its dependencies", "install", "-e", ".[dev]")
 
 
@@ -179,7 +181,7 @@ def install(steps: Steps, *, cuda: bool, constraints: str, index: str, vllm: str
     """Install everything; raises StepFailed for what can't be done without."""
     pins = ["--constraint", constraints] if constraints and not cuda else []
     if cuda and vllm != "none":
-        install_cuda(steps, vllm or ".[vllm]")
+        install_cuda(steps, vllm)
     else:
         install_torch_cpu(steps, pins, index)
         steps.pip("selftrain and its dependencies", "install", *pins, "-e", ".[dev]")
