@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from selftrain.backends import arguments, checkpoints, models, process, rows
-from selftrain.errors import ConfigError, EngineError
+from selftrain.errors import ConfigError, EngineError, near
 from selftrain.lab import Progress, Trained, TrainJob
 from selftrain.records import JsonValue
 
@@ -37,7 +37,7 @@ FIXED: Mapping[str, str] = {
     ),
 }  # fmt: skip
 """Arguments of TRL's config that would have no effect or a wrong one, and why."""
-MEMORY = ("out of memory", "outofmemory", "can't allocate memory", "memoryerror", "std::bad_alloc", "(exit status -9)")
+MEMORY = ("out of memory", "outofmemory", "can't allocate memory", "memoryerror", "std::bad_alloc", "exit status -9")
 
 
 def argument_names() -> frozenset[str]:
@@ -65,6 +65,11 @@ class TrlTrainer:
         self.version = f"trl {version('trl')}, peft {version('peft')}, transformers {version('transformers')}"
         self._log, self._python, self._launch = log, python, launch
         self._server: process.Child | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the training process, if one runs."""
+        return self._server.pid if self._server else None
 
     def prepare(self, model: Path, out: Path) -> str:
         """Make a checkpoint folder of a model folder (round 0); return the hash of its weights."""
@@ -94,7 +99,10 @@ class TrlTrainer:
 
     def _check(self, job: TrainJob) -> None:
         for value, known, what in ((job.loss, LOSSES, "loss"), (job.adapter, ADAPTERS, "adapter")):
-            arguments.check([value], known, f"the trainer's {what} table")
+            if value not in known:
+                raise ConfigError(
+                    f"unknown {what} {value!r}{near(value, known) or '.'} Known: {', '.join(sorted(known))}"
+                )
         check(job.settings, job.lora)
         master = checkpoints.master_of(job.start)
         context = models.describe(master).context
@@ -107,14 +115,14 @@ class TrlTrainer:
         if self._server is None or self._server.returncode is not None:
             self.close()
             self._server = process.start("selftrain.backends.trainer_child", log=self._log, python=self._python)
-        kept = False
+        stays = False
         try:
             self._server.send((kind, details))
-            reply, kept = _follow(self._server, kind, progress)
-            return reply
+            outcome, stays = _follow(self._server, kind, progress)
         finally:
-            if not kept:
+            if not stays:
                 self.close()
+        return _unwrapped(outcome)
 
     def _train_launched(self, job: TrainJob, config: Path, progress: Progress) -> None:
         file = job.out / "job.pickle"
@@ -122,7 +130,7 @@ class TrlTrainer:
         command = ("selftrain.backends.trainer_child", "--launch", str(config), str(file))
         child = process.start(*command, log=self._log, python=self._python)
         try:
-            _follow(child, "train", progress)
+            _unwrapped(_follow(child, "train", progress).outcome)
         finally:
             child.close()
             for path in (file, file.with_suffix(".steps")):
@@ -130,7 +138,8 @@ class TrlTrainer:
 
 
 class _Reply(NamedTuple):
-    value: Any
+    outcome: Any
+    """What the task returned, or the exception that ended it."""
     stays: bool
     """Whether the process takes another task."""
 
@@ -142,18 +151,22 @@ def _follow(child: process.Child, kind: str, progress: Progress) -> _Reply:
         try:
             message = child.recv()
         except (EOFError, OSError):
-            raise _explained(child.failure(f"{what} ended: its process is gone")) from None
+            return _Reply(_explained(child.failure(f"{what} ended: its process is gone")), False)
         match message:
             case ("steps", int(steps)):
                 progress(steps)
-            case ("done", value, bool(stays)):
-                return _Reply(value, stays)
-            case ("error", Exception() as error, bool()):
-                raise error
-            case ("ended", int(status)):
-                raise _explained(child.failure(f"{what} failed (exit status {status})"))
+            case (("done" | "error"), outcome, bool(stays)):
+                return _Reply(outcome, stays)
+            case ("ended", int(status), bool(stays)):
+                return _Reply(_explained(child.failure(f"{what} failed: exit status {status}")), stays)
             case _:
                 raise EngineError(f"{what} sent a message that is not understood: {message!r}")
+
+
+def _unwrapped(outcome: Any) -> Any:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _explained(error: EngineError) -> EngineError:

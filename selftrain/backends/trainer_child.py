@@ -66,7 +66,7 @@ def _serve(pipe: "Connection[Any, Any]") -> int:
             os._exit(_do(task, pipe, stays=True))
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if status:
-            pipe.send(("ended", status))
+            pipe.send(("ended", status, True))
 
 
 def _do(task: Task, pipe: "Connection[Any, Any]", *, stays: bool) -> int:
@@ -100,7 +100,7 @@ def _launch(pipe: "Connection[Any, Any]", config: str, job: Path) -> int:
         if status is not None:
             break
         time.sleep(0.3)
-    pipe.send(("done", None, False) if status == 0 else ("ended", status))
+    pipe.send(("done", None, False) if status == 0 else ("ended", status, False))
     return status
 
 
