@@ -23,7 +23,6 @@ from selftrain import plugins
 from selftrain.backends.arguments import lora_names, trl_names, vllm_names
 from selftrain.errors import ConfigError, RecipeError, near
 from selftrain.recipe import Recipe, Stage
-from selftrain.round import History
 from selftrain.templates import Protocol, Shot
 
 
@@ -175,7 +174,7 @@ def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
     overridden: dict[str, dict[str, Any]] = {}
     for key, value in rest.items():
         _place(key, value, names, said, overridden, known=[*RunFile.model_fields, *accepted])
-    file = _file(said)
+    file = run_file(said)
     recipe = _applied(recipe, overridden, file)
     recipe.check()
     _check_models(file, recipe)
@@ -221,9 +220,14 @@ def _place(
     )
 
 
-def _file(said: Mapping[str, Any]) -> RunFile:
+def run_file(said: Mapping[str, Any]) -> RunFile:
+    """Return settings as a run file; raises ConfigError for what is wrong in them."""
+    placed: dict[str, Any] = {}
+    for key, value in said.items():
+        head, _, tail = key.partition(".")
+        _set(placed, head, tail, value)
     try:
-        file = RunFile.model_validate(said)
+        file = RunFile.model_validate(placed)
     except ValidationError as error:
         raise ConfigError(_one_line(error)) from None
     for name in ("data", "eval"):
@@ -244,16 +248,16 @@ def _applied(recipe: Recipe, overridden: Mapping[str, Mapping[str, Any]], file: 
     arguments = {k: v for k, v in file.trainer.items() if k not in ("launch", "python")}
 
     def change(stage: Stage) -> Stage:
-        # A stage that trains takes the run's TRL arguments; its own settings go first.
+        # A stage that trains takes the run's TRL arguments; what the user says goes before the recipe's own.
         if "trainer" in stage.uses and arguments:
-            stage = _with(stage, {"settings": {**arguments, **getattr(stage, "settings", {})}})
-        return _with(stage, overridden.get(stage.name, {}))
+            stage = with_fields(stage, {"settings": {**getattr(stage, "settings", {}), **arguments}})
+        return with_fields(stage, overridden.get(stage.name, {}))
 
     changed = recipe.changed(change)
     return replace(changed, draw=file.draw) if file.draw is not None else changed
 
 
-def _with(stage: Stage, changes: Mapping[str, Any]) -> Stage:
+def with_fields(stage: Stage, changes: Mapping[str, Any]) -> Stage:
     """Return a stage with fields changed; `field.name` sets one entry of a field that is a mapping."""
     hints = typing.get_type_hints(type(stage))
     values: dict[str, Any] = {}
@@ -271,8 +275,7 @@ def _with(stage: Stage, changes: Mapping[str, Any]) -> Stage:
 
 def _stage_fields(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """Stage name -> the names of its fields, for the stages a run file can set."""
-    stages = recipe.each_round(History()) if callable(recipe.each_round) else recipe.each_round
-    every = [*recipe.before, *stages, *recipe.after]
+    every = [*recipe.before, *recipe.given(), *recipe.after]
     return {stage.name: {f.name: f for f in fields(stage) if f.name != "name"} for stage in every}
 
 

@@ -65,7 +65,9 @@ class Controller:
         """Run until the rounds are done, the gate stops, or a limit is reached; return the history and how it ended."""
         results: list[RoundResult] = []
         try:
-            results.append(self._round(0, History(), self._first(), offset=2))
+            # Round 0 begins with problems and base models in place: its own history.
+            base = History((read_round(self.store, 0),))
+            results.append(self._round(0, base, self._first(), offset=2))
             for number in range(1, self.recipe.rounds + 1):
                 history = History(tuple(results))
                 results.append(self._round(number, history, self._planned(number, history)))
@@ -131,6 +133,7 @@ class Controller:
         ready = [self._begun(round, stage) for stage in stages]
         breaker = Breaker()
         started = time.monotonic()
+        busy: dict[str, float] = defaultdict(float)
         tasks: list[Task] = []
         for stage in ready:
             folder = round.folder(stage.name)
@@ -149,14 +152,16 @@ class Controller:
             stage = by_name[task.stage]
             label = self._label(round, stage)
             told = (lambda n: self.watcher.advance(label, n)) if stage.scope == "round" else None
+            begun = time.monotonic()
             records = _grouped(stage, stage.run(round.part(stage, task.shard, told), self.lab))
+            busy[stage.name] += time.monotonic() - begun
             round.folder(stage.name).write(task.shard, records)
             breaker.add(stage.name, records.get(Verdict, ()))
             self.watcher.advance(label, 1)
 
         run_pipeline(tasks, work, self.lab.close)
         for stage in ready:
-            self._finish(round, stage, time.monotonic() - started)
+            self._finish(round, stage, busy[stage.name], time.monotonic() - started if stage is ready[0] else 0.0)
 
     def _begun(self, round: Round, stage: Stage) -> Stage:
         """Take the stage's folder for its key; return the stage with its settings found in the data."""
@@ -174,14 +179,15 @@ class Controller:
         folder.begin(stage_key(stage, round, self.lab))
         return stage
 
-    def _finish(self, round: Round, stage: Stage, seconds: float) -> None:
+    def _finish(self, round: Round, stage: Stage, busy: float, wall: float) -> None:
         folder = round.folder(stage.name)
         if Setting in stage.writes:
             round.settings.update({s.name: s.value["value"] for k in folder.shards() for s in folder.read(Setting, k)})
         if folder.done():
             self.tokens += int(folder.summary().get("tokens", 0))
             return
-        summary: dict[str, Any] = {"seconds": float(f"{seconds:.2f}")}
+        # Stages of one pipeline share their wall time: the first of them carries it.
+        summary: dict[str, Any] = {"busy_seconds": float(f"{busy:.2f}"), "wall_seconds": float(f"{wall:.2f}")}
         for kind in stage.writes:
             summary[kind.__name__.lower()] = folder.count(kind)
         if Sample in stage.writes:
@@ -261,7 +267,7 @@ def _grouped(stage: Stage, records: Iterable[Any]) -> Records:
 
 def _came(stage: Stage, folder: StageFolder, summary: Json) -> str:
     """What came of a stage, in a few words."""
-    said = [f"{count:,} {name}s" for name, count in summary.items() if name not in ("seconds", "tokens") and count]
+    said = [f"{count:,} {name}{'s' * (count > 1)}" for name, count in summary.items() if not name.endswith(("seconds", "tokens")) and count]
     if Pick in stage.writes:
         sides = folder.columns(Pick, ["side"]).column(0).to_pylist()
         kept = sum(1 for side in sides if side != "dropped")
@@ -274,4 +280,4 @@ def _came(stage: Stage, folder: StageFolder, summary: Json) -> str:
     if Decision in stage.writes:
         said = [f"{each.outcome.replace('_', ' ')}: {each.why}" for each in folder.read(Decision, 0)]
     tokens = f", {summary['tokens']:,} tokens" if summary.get("tokens") else ""
-    return f"{', '.join(said) or 'nothing'}{tokens}, {summary['seconds']:.0f} s"
+    return f"{', '.join(said) or 'nothing'}{tokens}, {summary['busy_seconds']:.0f} s"

@@ -40,11 +40,11 @@ def stage_key(stage: Stage, round: Round, lab: Lab) -> Json:
             for each in round.history.standing()
         }
     for model, which in stage.weights:
-        checkpoint = round.checkpoint(model, which)
+        checkpoint = round.checkpoint(model, which, stage)
         key.setdefault("weights", {})[f"{model}/{which}"] = checkpoint.id
     if "tokens" in stage.uses:
         role, which = stage.weights[0] if stage.weights else (getattr(stage, "model", "policy"), "latest")
-        key["tokenizer"] = lab.tokens(round.checkpoint(role, which)).id
+        key["tokenizer"] = lab.tokens(round.checkpoint(role, which, stage)).id
         key["prompt"] = encoded(lab.protocol)
     for resource in ("sampler", "trainer", "verifiers"):
         if resource in stage.uses:

@@ -103,13 +103,16 @@ class Prepared:
         file = self.job.file
         with self.store.lock():
             self.store.check_format()
-            self._write_down()
+            if not self.store.exists():
+                self._write_down()
             lab = Lab(self.backends, root=self.store.root, seed=file.seed, protocol=self.job.protocol)
             try:
                 self._round_zero(lab)
                 limits = Limits(hours=file.max_hours, tokens=file.max_tokens)
                 controller = Controller(self.job.recipe, self.store, lab, watcher, limits)
                 history, ended = controller.go()
+                # Only now is it sure that nothing stored was made with other settings.
+                self._write_down()
             finally:
                 lab.close()
         return Run(root=self.store.root, history=history, ended=ended)
@@ -198,18 +201,17 @@ def load_splits(file: config.RunFile) -> problems.Splits:
         natural = found.natural and held_out.natural
         found = replace(found, valid=held_out.valid, test=held_out.test, natural=natural)
     if file.verifier:
-        judged = {
-            split: tuple(replace(p, verifier=file.verifier) for p in getattr(found, split))
-            for split in ("train", "valid", "test")
-        }
-        found = replace(found, **judged)
+        name = file.verifier
+        train, valid, test = (
+            tuple(replace(p, verifier=name) for p in part) for part in (found.train, found.valid, found.test)
+        )
+        found = replace(found, train=train, valid=valid, test=test)
     return found
 
 
 def shard_size(job: config.Job, backends: LocalBackends) -> int:
     """Return how many problems make a shard: twice the engine's concurrency in samples, a minute of work at most."""
-    stages = [stage for stage in job.recipe.stages(History()) if "train" in stage.splits]
-    samples, tokens, _ = max((stage.cost(1) for stage in stages), key=lambda cost: cost.tokens)
+    samples, tokens, _ = max((stage.cost(1) for stage in job.recipe.stages(History())), key=lambda cost: cost.tokens)
     speed = (3e13 if _cuda() else 7e10 * cores()) / models.describe(backends.model).parameters
     minute = 60 * min(speed, 5_000 * cores()) / max(1, tokens)
     return max(1, int(min(2 * backends.concurrency / max(1, samples), minute)))

@@ -86,8 +86,7 @@ def duration(seconds: float) -> str:
 
 
 def _labels(recipe: Recipe) -> str:
-    stages = [*recipe.before, *(recipe.each_round(History()) if callable(recipe.each_round) else recipe.each_round)]
-    seeing = [stage.name for stage in stages if stage.gold]
+    seeing = [stage.name for stage in (*recipe.before, *recipe.given(), *recipe.after) if stage.gold]
     return f"{', '.join(seeing)} see gold answers" if seeing else "no stage of the loop sees a gold answer"
 
 

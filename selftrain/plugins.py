@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import threading
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -26,6 +27,11 @@ KINDS = {
     "data": ("data", ("load",)),
 }
 """Kind -> its folder, and the names of which a file of it defines one."""
+
+
+FILE = "selftrain_plugin_"
+"""How the module names of plug-ins given by path begin."""
+_guard = threading.Lock()
 
 
 class Found(NamedTuple):
@@ -53,7 +59,7 @@ def load(kind: str, name: str) -> ModuleType:
     """
     found = find(kind, name)
     try:
-        module = sys.modules.get(found.module) or _imported(found)
+        module = _imported(found)
     except Exception as error:
         raise PluginError(f"{kind} {name!r} ({found.path}) does not load: {type(error).__name__}: {error}") from error
     wanted = KINDS[kind][1]
@@ -68,7 +74,7 @@ def find(kind: str, name: str) -> Found:
         path = Path(name).expanduser().resolve()
         if not path.is_file():
             raise PluginError(f"{kind}: there is no file {name}")
-        return Found(name, kind, f"selftrain_plugin_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}", path)
+        return Found(name, kind, f"{FILE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}", path)
     known = available(kind)
     if name not in known:
         raise PluginError(
@@ -98,8 +104,13 @@ def _folders(package: str, folder: str) -> list[Path]:
 
 
 def _imported(found: Found) -> ModuleType:
-    if not found.module.startswith("selftrain_plugin_"):
+    if not found.module.startswith(FILE):
         return importlib.import_module(found.module)
+    with _guard:
+        return sys.modules.get(found.module) or _from_file(found)
+
+
+def _from_file(found: Found) -> ModuleType:
     spec = importlib.util.spec_from_file_location(found.module, found.path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{found.path} is not a Python file")

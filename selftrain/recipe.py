@@ -157,7 +157,7 @@ class Recipe:
     @property
     def labels(self) -> Literal["gold", "none"]:
         """gold: some stage of the loop sees gold answers, or is steered by a metric made from them."""
-        loop = [*self.before, *self._given(), *self.after]
+        loop = [*self.before, *self.given(), *self.after]
         return "gold" if any(stage.gold for stage in loop) else "none"
 
     def check(self) -> None:
@@ -184,7 +184,8 @@ class Recipe:
             after=[change(stage) for stage in self.after],
         )
 
-    def _given(self) -> Stages:
+    def given(self) -> Stages:
+        """Return the stages of a round as the recipe gives them, those of the first where they depend on the history."""
         return self.each_round(History()) if callable(self.each_round) else self.each_round
 
 

@@ -150,12 +150,12 @@ class Round:
         """Return what a stage sees of a shard; `progress` hears of what it has done."""
         return Part(round=self, stage=stage, shard=shard, progress=progress or _silent)
 
-    def checkpoint(self, role: str, which: str = "latest") -> Checkpoint:
-        """Return a model's checkpoint; latest includes what this round has trained so far."""
+    def checkpoint(self, role: str, which: str, reader: "Stage") -> Checkpoint:
+        """Return a model's checkpoint as a stage sees it; latest includes what this round has trained before it."""
         if which == "latest":
-            for stage in reversed(self.stages):
-                if Checkpoint in stage.writes and (folder := self.folder(stage.name)).done():
-                    for found in folder.read(Checkpoint, 0):
+            for stage in reversed(self.stages[: self.stages.index(reader)]):
+                if Checkpoint in stage.writes:
+                    for found in self.folder(stage.name).read(Checkpoint, 0):
                         if found.role == role:
                             return found
         return self.history.checkpoint(role, "latest" if which == "previous" else which)
@@ -243,7 +243,7 @@ class Part:
 
     def checkpoint(self, role: str, which: str = "latest") -> Checkpoint:
         """A model's checkpoint: base, best, previous or latest."""
-        return self.round.checkpoint(role, which)
+        return self.round.checkpoint(role, which, self.stage)
 
     def columns(self, kind: type[Any], names: Sequence[str]) -> pa.Table:
         """Some columns of all shards' records of one type from the stage's sources."""

@@ -217,9 +217,11 @@ def differences(stored: Json, asked: Json, prefix: str = "") -> list[str]:
     for name in [*stored, *(name for name in asked if name not in stored)]:
         old, new = stored.get(name), asked.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            lines += differences(old, new, f"{prefix}{name}.")
+            # Users know a stage's fields and a trainer's arguments by their own names.
+            lines += differences(old, new, prefix if name == "settings" else f"{prefix}{name}.")
         elif json.dumps(old, sort_keys=True) != json.dumps(new, sort_keys=True):
-            lines.append(f"{prefix}{name} was {json.dumps(old)}, is {json.dumps(new)}")
+            was, now = ("not set" if value is None else json.dumps(value) for value in (old, new))
+            lines.append(f"{prefix}{name} was {was}, is {now}")
     return lines
 
 

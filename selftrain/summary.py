@@ -55,12 +55,12 @@ def sentence(run: Run) -> str:
 
 
 def phases(run: Run) -> Mapping[str, float]:
-    """Return seconds by phase, over all rounds: what each pipeline or stage took."""
+    """Return wall seconds by phase, over all rounds; stages that ran as one pipeline count under its first."""
     store = Store(run.root)
     spent: dict[str, float] = defaultdict(float)
     for number in store.rounds():
         for name, folder in store.stages(number).items():
-            spent[name] += float(folder.summary().get("seconds", 0.0))
+            spent[name] += float(folder.summary().get("wall_seconds", 0.0))
     return dict(sorted(spent.items(), key=lambda item: -item[1]))
 
 
