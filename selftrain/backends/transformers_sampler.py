@@ -1,0 +1,121 @@
+"""The transformers sampler, for tiny models and machines without vLLM: exact, repeatable, in a process of its own."""
+
+import json
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from selftrain.backends.link import Link
+from selftrain.backends.process import Child, start
+from selftrain.backends.served import Served, gap, refuse_incomplete, same_model, served
+from selftrain.backends.vllm import TOLERANCE
+from selftrain.errors import ConfigError, EngineError, near
+from selftrain.lab import Completion, Request, Scored
+from selftrain.records import JsonValue, seed_of
+
+log = logging.getLogger(__name__)
+
+MODULE = "selftrain.backends.transformers_engine"
+SETTINGS: dict[str, JsonValue] = {
+    "concurrency": 256,
+    "context": None,
+    "device": None,
+    "dtype": "auto",
+    "threads": None,
+}
+"""Settings and their defaults; None is what model and machine have."""
+
+
+class TransformersSampler:
+    """Samples with transformers. What a call of `sample` yields depends on weights, requests and seed only."""
+
+    kind = "transformers"
+
+    def __init__(
+        self,
+        model: Path,
+        *,
+        log: Path,
+        settings: Mapping[str, JsonValue] | None = None,
+        python: str = sys.executable,
+        patience: float = 300.0,
+        module: str = MODULE,
+    ) -> None:
+        for name in settings or {}:
+            if name not in SETTINGS:
+                raise ConfigError(
+                    f"the transformers sampler has no setting {name!r}{near(name, SETTINGS)} "
+                    f"(it has {', '.join(SETTINGS)})"
+                )
+        self._settings = SETTINGS | dict(settings or {})
+        self.concurrency = int(str(self._settings["concurrency"]))
+        self._log = log
+        self._python = python
+        self._module = module
+        self._served = served(model)
+        self._loading = threading.Lock()
+        self._link = Link(self._launch, patience=patience, whole=True)
+        try:
+            self._describe(self._link.info)
+            self._probe(self._served)
+        except BaseException:
+            self._link.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        """Process id of the engine as it runs now."""
+        return self._link.pid
+
+    def sample(self, requests: Sequence[Request], *, seed: int) -> Iterator[Completion]:
+        """Yield one completion per request as they finish; each has a random stream of its own, made of its id."""
+        items = {number: (each, seed_of(seed, each.id)) for number, each in enumerate(requests)}
+        return (completion for _, completion in self._link.stream("sample", items))
+
+    def score(self, sequences: Sequence[Scored]) -> list[tuple[float, ...]]:
+        """Return the log-probability of each completion token, in nats."""
+        answers = dict(self._link.stream("score", dict(enumerate(sequences))))
+        return [answers[number] for number in range(len(sequences))]
+
+    def load(self, checkpoint: Path) -> None:
+        """Serve these weights from now on; a probe confirms them."""
+        new = served(checkpoint)
+        with self._loading, self._link.exclusive():
+            if new.id == self._served.id:
+                return
+            if same_model(self._served, new):
+                refuse_incomplete(self._served, new)
+            # Set first, so that an engine lost from here on starts with the new weights.
+            self._served = new
+            self._describe(self._link.call("load", {"serve": str(new.folder)}))
+            self._probe(new)
+
+    def close(self) -> None:
+        """End the engine and all its processes."""
+        self._link.close()
+
+    def _describe(self, info: Mapping[str, JsonValue]) -> None:
+        self.version, self.dtype = str(info["version"]), str(info["dtype"])
+        self.context = int(str(info["context"]))
+        self.tolerance = TOLERANCE.get(self.dtype, TOLERANCE["half"])
+
+    def _launch(self, starts: int) -> Child:
+        settings = {"model": str(self._served.folder), **self._settings}
+        # Threads that spin while they wait slow everything down as soon as anything else wants a core.
+        quiet = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+        env = {name: value for name, value in quiet.items() if name not in os.environ}
+        return start(self._module, json.dumps(settings), log=self._log, python=self._python, env=env)
+
+    def _probe(self, new: Served) -> None:
+        self.gap: float | None = None
+        if not new.probes:
+            return
+        self.gap = gap(new.probes, self.score(new.sequences))
+        if not self.gap <= self.tolerance:
+            raise EngineError(
+                f"{new.folder} is served with log-probabilities that differ from the trainer's by {self.gap:.4f} nats "
+                f"a token (at most {self.tolerance}); is probe.json of these weights?"
+            )
