@@ -54,10 +54,9 @@ def verify_file(
     started = time.monotonic()
     counts: Counter[Status] = Counter()
     first: dict[Status, str] = {}
-    partial = output.with_name(output.name + ".partial") if isinstance(output, Path) else None
     with (
         VerifierPool(workers=workers, time_limit=time_limit, log=log) as pool,
-        _opened(partial or output) as sink,
+        _opened(output) as sink,
     ):
         rows = _rows(source, spec)
         size = None if pool.describe(spec).group else BLOCK
@@ -68,15 +67,27 @@ def verify_file(
                     first.setdefault(verdict.status, f"{verdict.sample}: {verdict.why}")
                 if sink is not None:
                     sink.write(json.dumps(_line(verdict)) + "\n")
-    if partial is not None and isinstance(output, Path):
-        partial.replace(output)
     return Verified(
         by=spec, rows=sum(counts.values()), counts=dict(counts), seconds=time.monotonic() - started, first=first
     )
 
 
-def _opened(output: Path | TextIO | None) -> contextlib.AbstractContextManager[TextIO | None]:
-    return output.open("w", encoding="utf-8") if isinstance(output, Path) else contextlib.nullcontext(output)
+@contextlib.contextmanager
+def _opened(output: Path | TextIO | None) -> Iterator[TextIO | None]:
+    if not isinstance(output, Path):
+        yield output
+        return
+    partial = output.with_name(output.name + ".partial")
+    try:
+        file = partial.open("w", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{output} can't be written: {error.strerror}") from error
+    try:
+        with file:
+            yield file
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _rows(source: Path, spec: str) -> Iterator[tuple[Problem, Sample]]:

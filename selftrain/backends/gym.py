@@ -6,6 +6,7 @@ import takes seconds that nobody else should pay.
 
 import importlib.util
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -39,8 +40,11 @@ class GymTask:
         if importlib.util.find_spec("reasoning_gym") is None:
             raise DataError(f"gym:{name} needs the package reasoning-gym: pip install 'selftrain[gym]'")
         self.name = name
+        self._folder = tempfile.TemporaryDirectory(prefix="selftrain-gym-")
         self._child: Child = start(
-            "selftrain.backends.gym", log=Path("/dev/null"), env={"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
+            "selftrain.backends.gym",
+            log=Path(self._folder.name) / "log",
+            env={"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
         )
         try:
             self._ask((name, dict(settings)))
@@ -66,6 +70,7 @@ class GymTask:
     def close(self) -> None:
         """End the child."""
         self._child.close()
+        self._folder.cleanup()
 
     def _ask(self, question: object) -> Any:
         try:

@@ -261,3 +261,31 @@ def test_workers_die_with_their_owner(tmp_path: Path, mean: str) -> None:
     while alive(pids) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert alive(pids) == []
+
+
+def test_a_verifier_of_an_installed_package_judges_in_a_worker(tmp_path: Path) -> None:
+    folder = tmp_path / "acme_selftrain" / "verifiers"
+    folder.mkdir(parents=True)
+    (tmp_path / "acme_selftrain" / "__init__.py").write_text("")
+    (folder / "loud.py").write_text("def verify(*, problem, response): return response.isupper()\n")
+    metadata = tmp_path / "acme_selftrain-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-selftrain\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[selftrain.plugins]\nacme = acme_selftrain\n")
+    (tmp_path / "in.jsonl").write_text('{"id": "a", "response": "YES"}\n{"id": "b", "response": "no"}\n')
+    program = (
+        "import sys; from pathlib import Path; from selftrain.verify_file import verify_file\n"
+        "verify_file('acme/loud', Path(sys.argv[1]), sys.stdout, workers=1)\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "in.jsonl")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    verdicts = [json.loads(line) for line in out.splitlines()]
+    assert [(v["id"], v["by"], v["status"]) for v in verdicts] == [
+        ("a", "acme/loud", "pass"),
+        ("b", "acme/loud", "fail"),
+    ]
