@@ -52,6 +52,8 @@ class Completion:
     finish: str
     """'stop' or 'length'."""
     logprob: float | None = None
+    reencoded: bool = False
+    """True where the sampler had only text to give and `ids` were encoded from it again."""
 
 
 class Scored(NamedTuple):

@@ -57,6 +57,12 @@ class Tokenizer:
         with self._lock:
             return str(self._tokenizer.decode(list(ids), skip_special_tokens=True))
 
+    def written(self, ids: Sequence[int]) -> str:
+        """Return the text of a prompt, special tokens written out, for a server that adds the first one itself."""
+        with self._lock:
+            text = str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+            return text.removeprefix(self._tokenizer.bos_token or "")
+
     def _identity(self, folder: Path) -> str:
         found = hashlib.blake2b(digest_size=8)
         for name in IDENTITY:

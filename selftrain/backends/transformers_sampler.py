@@ -18,7 +18,6 @@ from selftrain.records import JsonValue, seed_of
 
 log = logging.getLogger(__name__)
 
-MODULE = "selftrain.backends.transformers_engine"
 SETTINGS: dict[str, JsonValue] = {
     "concurrency": 256,
     "context": None,
@@ -33,6 +32,10 @@ class TransformersSampler:
     """Samples with transformers. What a call of `sample` yields depends on weights, requests and seed only."""
 
     kind = "transformers"
+    module = "selftrain.backends.transformers_engine"
+    """What the engine process runs."""
+    patience = 300.0
+    """Seconds without a sign of life after which a busy engine counts as lost."""
 
     def __init__(
         self,
@@ -41,8 +44,6 @@ class TransformersSampler:
         log: Path,
         settings: Mapping[str, JsonValue] | None = None,
         python: str = sys.executable,
-        patience: float = 300.0,
-        module: str = MODULE,
     ) -> None:
         for name in settings or {}:
             if name not in SETTINGS:
@@ -54,10 +55,9 @@ class TransformersSampler:
         self.concurrency = int(str(self._settings["concurrency"]))
         self._log = log
         self._python = python
-        self._module = module
         self._served = served(model)
         self._loading = threading.Lock()
-        self._link = Link(self._launch, patience=patience, whole=True)
+        self._link = Link(self._launch, patience=self.patience, whole=True)
         try:
             self._describe(self._link.info)
             self._probe(self._served)
@@ -93,6 +93,12 @@ class TransformersSampler:
             self._describe(self._link.call("load", {"serve": str(new.folder)}))
             self._probe(new)
 
+    def sleep(self) -> None:
+        """Do nothing: a model this small leaves room beside it."""
+
+    def wake(self) -> None:
+        """Do nothing."""
+
     def close(self) -> None:
         """End the engine and all its processes."""
         self._link.close()
@@ -107,7 +113,7 @@ class TransformersSampler:
         # Threads that spin while they wait slow everything down as soon as anything else wants a core.
         quiet = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
         env = {name: value for name, value in quiet.items() if name not in os.environ}
-        return start(self._module, json.dumps(settings), log=self._log, python=self._python, env=env)
+        return start(self.module, json.dumps(settings), log=self._log, python=self._python, env=env)
 
     def _probe(self, new: Served) -> None:
         self.gap: float | None = None

@@ -25,13 +25,16 @@ Typical is 0.00001 in float32 and 0.05 in bfloat16, where either side alone is 0
 """
 FRESH = 3.0
 """An engine that read the weights from scratch may differ so many times more: rounding is then all it can be."""
-MODULE = "selftrain.backends.vllm_engine"
 
 
 class VllmSampler:
     """Samples with vLLM. `settings` are arguments of vLLM's engine, by name."""
 
     kind = "vllm"
+    module = "selftrain.backends.vllm_engine"
+    """What the engine process runs."""
+    patience = 300.0
+    """Seconds without a sign of life after which a busy engine counts as lost."""
 
     def __init__(
         self,
@@ -41,22 +44,17 @@ class VllmSampler:
         settings: Mapping[str, JsonValue] | None = None,
         seed: int = 0,
         python: str = sys.executable,
-        tolerance: float | None = None,
-        patience: float = 300.0,
-        module: str = MODULE,
     ) -> None:
         self._settings = dict(settings or {})
         self._seed = seed
         self._log = log
         self._python = python
-        self._asked_tolerance = tolerance
-        self._module = module
         self._served = served(model)
         self._loading = threading.Lock()
         self._asleep = False
         self.gap: float | None = None
         """The probe's difference at the last load; None where there was no probe."""
-        self._link = Link(self._launch, patience=patience)
+        self._link = Link(self._launch, patience=self.patience)
         try:
             self._started()
         except BaseException:
@@ -133,7 +131,7 @@ class VllmSampler:
         # Threads that spin while they wait cost a tenfold slowdown as soon as anything else wants a core.
         quiet = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         env = {name: value for name, value in quiet.items() if name not in os.environ}
-        return start(self._module, json.dumps(settings), log=self._log, python=self._python, env=env)
+        return start(self.module, json.dumps(settings), log=self._log, python=self._python, env=env)
 
     def _swapped(self, new: Served) -> bool:
         """Swap the weights in place; False, with the reason logged, if the engine can't be trusted afterwards."""
@@ -168,7 +166,7 @@ class VllmSampler:
         info = self._link.info
         self.version, self.dtype = str(info["version"]), str(info["dtype"])
         self.context, self.concurrency = int(info["context"]), int(info["concurrency"])
-        self.tolerance = self._asked_tolerance or TOLERANCE.get(self.dtype, TOLERANCE["half"])
+        self.tolerance = TOLERANCE.get(self.dtype, TOLERANCE["half"])
         new, self.gap = self._served, None
         if not new.probes:
             return
