@@ -21,7 +21,7 @@ GRAM = 5
 TEMPLATE_SHARE = 0.05
 """Share of the held-out problems beyond which an n-gram counts as a template's."""
 SHORTEST = 16
-"""Words that both texts must have beside a template's; shorter ones are only found when they are the same."""
+"""Words that both texts must have beside a template's; a shorter held-out text is found where train holds all of it."""
 CANDIDATES = 3
 """Held-out problems that a train problem is aligned with: those it shares the most n-grams with."""
 EQUAL_NUMBERS, NO_NUMBERS, OTHER_NUMBERS = 0.6, 0.8, 0.88
@@ -92,9 +92,9 @@ class _Index:
         best: Hit | None = None
         for at, _ in shared.most_common(CANDIDATES):
             other = self._words[at]
-            if min(len(own), len(other)) < SHORTEST:
-                continue
             overlap = _aligned(own, other)
+            if min(len(own), len(other)) < SHORTEST and (overlap < 1 or len(own) < len(other)):
+                continue
             if overlap >= _threshold(own, other) and (best is None or overlap > best.overlap):
                 best = Hit(train=problem, held_out=self._held_out[at], overlap=overlap)
         return best
@@ -118,7 +118,7 @@ def _grams(words: Words) -> Iterable[Words]:
 def _aligned(left: Words, right: Words) -> float:
     """Return the share of the shorter text's words that stand in both in the same order, not counting lone ones."""
     blocks = SequenceMatcher(None, left, right, autojunk=False).get_matching_blocks()
-    return sum(block.size for block in blocks if block.size > 1) / min(len(left), len(right))
+    return sum(block.size for block in blocks if block.size > 1) / max(1, min(len(left), len(right)))
 
 
 def _threshold(left: Words, right: Words) -> float:

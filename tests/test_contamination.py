@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from selftrain import plugins
-from selftrain.contamination import Hit, check
+from selftrain.contamination import check
 from selftrain.problems import load_problems
 from selftrain.records import Problem
 
@@ -84,6 +86,12 @@ def test_a_template_does_not_make_texts_alike() -> None:
 def test_empty_sides_are_fine() -> None:
     assert check([], BUNDLED, natural=True) == check(BUNDLED, [], natural=True) == []
     assert check([Problem.of("?!")], [Problem.of("...")], natural=True) == []
+
+
+@given(st.lists(st.lists(st.sampled_from("abcde1"), max_size=12), max_size=30))
+def test_any_texts_can_be_compared(texts: list[list[str]]) -> None:
+    problems = [Problem.of(" ".join(words) or "?") for words in texts]
+    assert {hit.train.text for hit in check(problems, problems, natural=True)} == {p.text for p in problems}
 
 
 @pytest.mark.skipif(FOLDER is None, reason="SELFTRAIN_GSM8K names no folder with GSM8K's train and test files")

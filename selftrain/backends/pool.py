@@ -203,7 +203,7 @@ class VerifierPool:
         """Have a chunk judged; returns the worker, or None if it died of it."""
         child, loaded = self._loaded(chunk, child)
         if isinstance(loaded, Unloadable):
-            chunk.call.results.put(PluginError(f"verifier {chunk.spec!r}: {loaded.why}"))
+            chunk.call.results.put(PluginError(loaded.why))
             return child
         if chunk.about is None:
             chunk.call.results.put(loaded)
@@ -228,9 +228,9 @@ class VerifierPool:
                 if child.poll(LOAD_LIMIT):
                     answer: Described | Unloadable = child.recv()
                     return child, answer
-                why = f"it was not loaded after {LOAD_LIMIT:g} s"
+                why = f"verifier {chunk.spec!r} was not loaded after {LOAD_LIMIT:g} s"
             except (EOFError, OSError):
-                why = f"its process ended while loading it: {_ending(child)}"
+                why = f"verifier {chunk.spec!r}: its process ended while loading it: {_ending(child)}"
             if last:
                 return child, Unloadable(why)
             self._gone(child)
