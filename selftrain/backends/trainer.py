@@ -158,7 +158,8 @@ def _follow(child: process.Child, kind: str, progress: Progress) -> _Reply:
             case (("done" | "error"), outcome, bool(stays)):
                 return _Reply(outcome, stays)
             case ("ended", int(status), bool(stays)):
-                return _Reply(_explained(child.failure(f"{what} failed: exit status {status}")), stays)
+                why = f"{what} failed (exit status {status}); the last lines of {child.log}:\n{child.tail()}"
+                return _Reply(_explained(EngineError(why)), stays)
             case _:
                 raise EngineError(f"{what} sent a message that is not understood: {message!r}")
 

@@ -1,0 +1,105 @@
+"""Take a checkpoint away: a folder that plain transformers and vLLM load, and on request a hub repository."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from selftrain.errors import ConfigError, EngineError, near
+from selftrain.records import Ids
+
+if TYPE_CHECKING:
+    from selftrain.backends.checkpoints import Contents
+    from selftrain.backends.parity import Parity
+
+DTYPES = ("bfloat16", "float32", "float16")
+
+
+class Exported(NamedTuple):
+    """What was exported, and how it compares with what was trained."""
+
+    path: Path
+    parity: "Parity | None"
+    """None where there was no adapter to compare with."""
+    url: str | None
+    """Where it was pushed to."""
+
+
+def export(
+    checkpoint: Path,
+    to: Path,
+    *,
+    merge: bool = True,
+    card: str | None = None,
+    push: str | None = None,
+    dtype: str = "bfloat16",
+    prompts: Sequence[Ids] = (),
+    base: str | None = None,
+) -> Exported:
+    """Write a checkpoint as a model folder, or its adapter with `base` as its reference; push it if asked.
+
+    A merge that does not say what the adapter on its base says to `prompts` (default: the probe's) is refused, and
+    nothing is left behind. A hub repository that is not there yet is made private.
+    """
+    from selftrain.backends import checkpoints
+
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}{near(dtype, DTYPES) or '.'} Known: {', '.join(DTYPES)}")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ConfigError(f"{to} is there and not empty; export to a new folder")
+    contents = checkpoints.read(checkpoint)
+    parity = None
+    with checkpoints.appearing(to) as folder:
+        if merge:
+            _write_merged(contents, folder, dtype)
+            if contents.adapter:
+                from selftrain.backends.parity import check
+
+                asked = prompts or [probe.prompt_ids for probe in checkpoints.probes_of(checkpoint)]
+                parity = check(contents, folder, asked, dtype)
+        else:
+            _write_adapter(contents, folder, base)
+        if card is not None:
+            (folder / "README.md").write_text(card, encoding="utf-8")
+    return Exported(to, parity, _push(to, push) if push else None)
+
+
+def _write_merged(contents: "Contents", folder: Path, dtype: str) -> None:
+    from selftrain.backends import checkpoints
+
+    checkpoints.load(contents.master, dtype).save_pretrained(folder)
+    checkpoints.copy_companions(contents.master, folder)
+
+
+def _write_adapter(contents: "Contents", folder: Path, base: str | None) -> None:
+    from selftrain.backends import checkpoints
+
+    if contents.adapter is None:
+        raise ConfigError("this checkpoint has no adapter (full fine-tuning, or no training); export it merged")
+    if contents.start != str(Path(contents.base).resolve()):
+        raise ConfigError(
+            f"this checkpoint's adapter belongs to {contents.start}, which was trained too, not to {contents.base}; "
+            "export it merged"
+        )
+    shutil.copytree(contents.adapter, folder, dirs_exist_ok=True)
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = base or contents.base
+    file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    checkpoints.copy_companions(contents.master, folder)
+
+
+def _push(folder: Path, repository: str) -> str:
+    from huggingface_hub import HfApi
+
+    api = HfApi()
+    try:
+        url = api.create_repo(repository, private=True, exist_ok=True)
+        api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message="Upload of selftrain export")
+    except Exception as error:  # the hub client lets transport errors of several libraries through
+        raise EngineError(
+            f"exported to {folder}, but pushing to {repository} failed ({type(error).__name__}: {error}); "
+            f"check `hf auth whoami`, then `hf upload {repository} {folder}`"
+        ) from error
+    return str(url)
