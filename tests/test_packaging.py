@@ -18,6 +18,7 @@ from selftrain.plugins import KINDS, available
 
 PACKAGE = Path(selftrain.__file__).parent
 FOLDERS = {"pipelines": "recipe", "verifiers": "verifier", "data": "data"}
+ENGINE = sorted(path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in FOLDERS)
 HEAVY = ("torch", "vllm", "trl", "peft", "transformers", "accelerate", "datasets", "pyarrow", "pandas", "numpy")
 
 LIST_PLUGINS = """
@@ -236,10 +237,8 @@ def test_kinds_name_the_folders() -> None:
     assert {folder: kind for kind, (folder, _) in KINDS.items()} == FOLDERS
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", ENGINE, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_engine_names_no_plug_in_module(path: Path) -> None:
-    if path.relative_to(PACKAGE).parts[0] in FOLDERS:
-        pytest.skip("a plug-in itself, in a wheel")
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         for name in imported_names(node, path):
             parts = name.split(".")
@@ -265,8 +264,7 @@ def imported_names(node: ast.AST, path: Path) -> list[str]:
 @pytest.mark.slow
 def test_no_module_is_loaded_under_two_names(tmp_path: Path) -> None:
     """Import every module of the engine by name and every plug-in as the engine does, then look at all files."""
-    engine = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in FOLDERS]
-    names = sorted(".".join(("selftrain", *path.relative_to(PACKAGE).with_suffix("").parts)) for path in engine)
+    names = sorted(".".join(("selftrain", *path.relative_to(PACKAGE).with_suffix("").parts)) for path in ENGINE)
     code = f"""
 import importlib, json, sys
 from selftrain.plugins import KINDS, available, load

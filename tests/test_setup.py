@@ -167,6 +167,17 @@ def test_without_a_compiler_there_are_no_games_and_it_is_said(machine: Machine) 
     assert "games" not in machine.installed()
 
 
+@pytest.mark.slow
+def test_a_checkout_that_was_moved_gets_a_new_environment(machine: Machine) -> None:
+    machine.offer_torch()
+    machine.make("setup", "VLLM=none")
+    machine.checkout = machine.checkout.rename(machine.folder / "moved")
+    assert "setup: done in" in machine.make("setup", "VLLM=none")
+    pip = (machine.checkout / ".venv" / "bin" / "pip").read_text(encoding="utf-8")
+    assert str(machine.checkout) in pip
+    assert machine.installed() == BASE | {"torch": "2.13.0+cpu"}
+
+
 def test_a_step_that_fails_shows_the_end_of_the_log_and_is_tried_again(machine: Machine) -> None:
     said = machine.make("setup", code=2)
     assert "(constraint) torch==2.13.0" in said
