@@ -152,6 +152,8 @@ class VerifierPool:
             self._chunks.put(None)
         for thread in threads:
             thread.join()
+        for child in list(self._children):
+            self._gone(child)
 
     def _cut(self, call: _Call, by: str, items: Sequence[Item]) -> list[_Chunk]:
         """Group items by verifier, and those of a group verifier by problem, into chunks."""
@@ -201,10 +203,23 @@ class VerifierPool:
 
     def _work(self, chunk: _Chunk, child: Child | None) -> Child | None:
         """Have a chunk judged; returns the worker, or None if it died of it."""
-        child, loaded = self._loaded(chunk, child)
-        if isinstance(loaded, Unloadable):
+        given, child = child, child or self._started()
+        loaded = self._loaded(chunk, child)
+        if loaded is None and given is not None:
+            # It may have died of what it judged before, or for want of memory.
+            self._gone(child)
+            child = self._started()
+            loaded = self._loaded(chunk, child)
+        if not isinstance(loaded, Described):
+            if self._closed:
+                raise EngineError("the verifier pool was closed while it was judging")
+            if loaded is None:
+                loaded = Unloadable(f"verifier {chunk.spec!r}: its process ended while loading it: {_ending(child)}")
             chunk.call.results.put(PluginError(loaded.why))
-            return child
+            if child.returncode is None:
+                return child
+            self._gone(child)
+            return None
         if chunk.about is None:
             chunk.call.results.put(loaded)
             return child
@@ -212,30 +227,25 @@ class VerifierPool:
             alive = not chunk.call.over and self._judged(chunk, chunk.about, unit, child)
             if not alive:
                 if rest := chunk.units[at + 1 :]:
-                    self._chunks.put(chunk._replace(units=rest))
+                    self._put([chunk._replace(units=rest)])
                 self._gone(child)
                 return None
         return child
 
-    def _loaded(self, chunk: _Chunk, child: Child | None) -> tuple[Child, Described | Unloadable]:
-        """Give a chunk to a worker and hear what it has loaded; a worker that died before is replaced, once."""
+    def _loaded(self, chunk: _Chunk, child: Child) -> Described | Unloadable | None:
+        """Give a chunk to a worker and hear what it has loaded; None if its process ended before it could say."""
         group = chunk.about is not None and chunk.about.group
         units = tuple((unit[0][0], tuple(s if group else s.text for _, s in unit)) for unit in chunk.units)
-        for last in (False, True):
-            child = child or self._started()
-            try:
-                child.send(Order(chunk.spec, units))
-                if child.poll(LOAD_LIMIT):
-                    answer: Described | Unloadable = child.recv()
-                    return child, answer
-                why = f"verifier {chunk.spec!r} was not loaded after {LOAD_LIMIT:g} s"
-            except (EOFError, OSError):
-                why = f"verifier {chunk.spec!r}: its process ended while loading it: {_ending(child)}"
-            if last:
-                return child, Unloadable(why)
-            self._gone(child)
-            child = None
-        raise AssertionError
+        try:
+            child.send(Order(chunk.spec, units))
+            if child.poll(LOAD_LIMIT):
+                answer: Described | Unloadable = child.recv()
+                return answer
+        except (EOFError, OSError):
+            return None
+        _kill(child)
+        child.process.wait()
+        return Unloadable(f"verifier {chunk.spec!r} was not loaded after {LOAD_LIMIT:g} s")
 
     def _judged(self, chunk: _Chunk, about: Described, unit: tuple[Item, ...], child: Child) -> bool:
         """Wait for one unit's verdicts; False if the worker is lost: it hung, or its process ended."""

@@ -208,6 +208,25 @@ def test_a_verifier_that_cannot_be_had_is_the_users_error(
     assert [v.status for v in pool.verify("exact", items_of(["a"], answer="a"))] == ["pass"]
 
 
+def test_a_verifier_that_hangs_while_loading_is_given_up(
+    pool: VerifierPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr("selftrain.backends.pool.LOAD_LIMIT", 2.0)
+    with pytest.raises(PluginError, match=r"slow.py' was not loaded after 2 s"):
+        list(pool.verify(str(tmp_path / "slow.py"), items_of(["a"])))
+    monkeypatch.undo()
+    assert [v.status for v in pool.verify("exact", items_of(["a"], answer="a"))] == ["pass"]
+
+
+def test_a_worker_that_died_between_two_calls_is_replaced(pool: VerifierPool) -> None:
+    for _ in range(2):
+        assert [v.status for v in pool.verify("exact", items_of(["a"], answer="a"))] == ["pass"]
+        for child in list(pool._children):
+            child.process.kill()
+            child.process.wait()
+
+
 def test_a_caller_that_leaves_early_does_not_hold_up_the_next(pool: VerifierPool, mean: str) -> None:
     verdicts = pool.verify(mean, items_of(["right"] + ["sleep"] * 200))
     assert next(verdicts).status == "pass"
