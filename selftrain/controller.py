@@ -267,7 +267,8 @@ def _grouped(stage: Stage, records: Iterable[Any]) -> Records:
 
 def _came(stage: Stage, folder: StageFolder, summary: Json) -> str:
     """What came of a stage, in a few words."""
-    said = [f"{count:,} {name}{'s' * (count > 1)}" for name, count in summary.items() if not name.endswith(("seconds", "tokens")) and count]
+    counts = {name: count for name, count in summary.items() if count and not name.endswith(("seconds", "tokens"))}
+    said = [f"{count:,} {name}{'s' * (count > 1)}" for name, count in counts.items()]
     if Pick in stage.writes:
         sides = folder.columns(Pick, ["side"]).column(0).to_pylist()
         kept = sum(1 for side in sides if side != "dropped")

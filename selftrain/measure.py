@@ -80,9 +80,9 @@ def _asked(settings: Mapping[str, Any], data: str, like: Path | None) -> config.
     rest: dict[str, Any] = {key: value for key, value in settings.items() if key not in OWN}
     stage: Stage = Evaluate()
     if like is not None:
-        asked = config.read_file(launch.Run.open(like).root / "run.yaml")
-        job = config.load(str(asked["recipe"]), {key: value for key, value in asked.items() if key != "recipe"})
-        stage = next((each for each in job.recipe.given() if each.baseline), stage)
+        root = launch.Run.open(like).root
+        asked = config.read_file(root / "run.yaml")
+        stage = next((each for each in config.stored(root).recipe.given() if each.baseline), stage)
         kept = ("data", "eval", "pool", "valid", "test", "seed", "verifier", "prompt", "sampler")
         rest = {key: value for key, value in asked.items() if key in kept} | rest
     else:

@@ -185,7 +185,7 @@ class Recipe:
         )
 
     def given(self) -> Stages:
-        """Return the stages of a round as the recipe gives them, those of the first where they depend on the history."""
+        """Return the stages of a round as the recipe gives them; of the first one where the history decides."""
         return self.each_round(History()) if callable(self.each_round) else self.each_round
 
 

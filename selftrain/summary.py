@@ -33,15 +33,16 @@ def table(run: Run) -> Table:
     return out
 
 
-def sentence(run: Run) -> str:
-    """Say in one sentence what the run gained, on test where there is one."""
+def sentence(run: Run, round: int | None = None) -> str:
+    """Say in one sentence what a round (by default the best) gained, on test where there is one."""
+    shown = run.best if round is None else round
     split = "test" if run.metric("accuracy", split="test", round=0) else "valid"
-    before, after = (run.metric("accuracy", split=split, round=r) for r in (0, run.best))
+    before, after = (run.metric("accuracy", split=split, round=r) for r in (0, shown))
     if before is None or after is None:
         return "nothing was measured yet"
-    if run.best == 0:
+    if shown == 0:
         return f"No round is better than the base model ({_percent(before)} accuracy on {split})."
-    gain = run.metric("accuracy_gain_base", split=split)
+    gain = run.metric("accuracy_gain_base", split=split, round=shown)
     rounds = len(run.history.rounds) - 1
     interval = ""
     if gain is not None and gain.low is not None and gain.high is not None:

@@ -161,7 +161,7 @@ def sync(folder: Path) -> None:
 def copy_companions(source: Path, target: Path) -> None:
     """Copy what a model folder holds beside config and weights: tokenizer, chat template, generation config."""
     for path in source.iterdir():
-        weighty = path.suffix in (".safetensors", ".bin", ".gguf", ".pt", ".pth") or path.name == weights.INDEX
+        weighty = path.suffix in (".safetensors", ".bin", ".gguf", ".pt", ".pth", ".py") or path.name == weights.INDEX
         if weighty or path.name in ("config.json", "model.json", "probe.json", "README.md") or path.name[0] == ".":
             continue
         if path.is_dir():
@@ -175,7 +175,9 @@ def load(folder: Path, dtype: str) -> "PreTrainedModel":
     """Load a model folder for evaluation, on the CPU."""
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
     return model.eval()
 
