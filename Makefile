@@ -17,7 +17,7 @@ BIN := $(VENV)/bin
 FOLDERS := selftrain pipelines verifiers data tests benchmarks tools
 # mypy refuses a folder without a Python file.
 TYPED = $(foreach folder,$(FOLDERS),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
-DEMO = $(BIN)/selftrain run pipelines/demo.yaml --out runs/demo
+DEMO = $(BIN)/selftrain run rest_em --preset demo --out runs/demo
 
 .PHONY: setup demo test test-slow lint types format doctor ci clean help
 .DEFAULT_GOAL := help
@@ -34,6 +34,7 @@ setup:  ## the virtual environment with everything in it
 
 demo: setup  ## self-train a real model over several rounds
 	$(DEMO)
+	@[ -e runs/demo-model ] || $(BIN)/selftrain export runs/demo --to runs/demo-model --merge
 
 test: setup  ## the fast tests
 	$(BIN)/python -m pytest -m "not slow and not gpu" $(PYTEST)

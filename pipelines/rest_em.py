@@ -12,19 +12,6 @@ from selftrain.recipe import Recipe
 from selftrain.rules import AtMost, distinct, finished, passed
 from selftrain.stages import SFT, Evaluate, Gate, Generate, MakeExamples, Select, Train, Verify
 
-presets = {
-    "demo": {
-        "data": {"name": "gym:chain_sum", "min_terms": 2, "max_terms": 3, "min_digits": 1, "max_digits": 2},
-        "prompt": {"suffix": " Think step by step, then finish with the final answer."},
-        "pool": 450,
-        "draw": 150,
-        "samples": 8,
-        "keep": 2,
-        "max_new_tokens": 96,
-        "num_train_epochs": 1,
-    },
-}
-
 
 def recipe(
     *, rounds: int = 3, samples: int = 32, keep: int = 10, temperature: float = 0.7, max_new_tokens: int = 256

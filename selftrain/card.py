@@ -85,7 +85,8 @@ def _data(file: config.RunFile) -> str:
     held_out = f" Held-out problems: `{file.eval['name']}`." if file.eval else ""
     return (
         f"`{file.data['name']}`{f' ({settings})' if settings else ''}: {file.pool} problems to train on,"
-        f" {file.valid} valid, {file.test} test.{held_out} Train and held-out problems were checked for copies before the run."
+        f" {file.valid} valid, {file.test} test.{held_out} Before the run, train and held-out problems were checked for"
+        " copies of each other."
     )
 
 

@@ -115,7 +115,7 @@ def load(recipe_or_file: str, settings: Mapping[str, Any], *, preset: str | None
         given = read_file(Path(recipe_or_file))
     asked = {**given, **settings}
     module = plugins.load("recipe", _text(asked.get("recipe"), "recipe"))
-    return resolve(module, [_preset(module, preset), given, settings])
+    return resolve(module, [_preset(preset), given, settings])
 
 
 def stored(root: Path) -> Job:
@@ -126,18 +126,10 @@ def stored(root: Path) -> Job:
 
 def read_file(path: Path) -> dict[str, Any]:
     """Return a run file's keys; raises ConfigError if it isn't there, isn't YAML, or names no recipe."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no run file {path}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the run file {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the run file {path} is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or "recipe" not in content:
-        raise ConfigError(f"the run file {path} must be a mapping with the key `recipe`")
-    content.pop("format", None)
-    return {str(key): value for key, value in content.items()}
+    content = _yaml(path)
+    if "recipe" not in content:
+        raise ConfigError(f"the run file {path} has no key `recipe`")
+    return {key: value for key, value in content.items() if key != "format"}
 
 
 def overrides(pairs: Sequence[str]) -> dict[str, Any]:
@@ -311,14 +303,28 @@ def _set(said: dict[str, Any], head: str, tail: str, value: Any) -> None:
         said[head] = value
 
 
-def _preset(module: ModuleType, name: str | None) -> Mapping[str, Any]:
+def _preset(name: str | None) -> Mapping[str, Any]:
+    """Return a preset's settings: a YAML file that lies beside the recipes."""
     if name is None:
         return {}
-    presets: Mapping[str, Mapping[str, Any]] = getattr(module, "presets", {})
-    if name not in presets:
-        known = ", ".join(presets) or "none"
-        raise ConfigError(f"the recipe has no preset {name!r}{near(name, presets)} (it has: {known})")
-    return presets[name]
+    known = plugins.presets()
+    if name not in known:
+        raise ConfigError(f"there is no preset {name!r}{near(name, known)}; presets: {', '.join(known) or 'none'}")
+    return _yaml(known[name])
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no run file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the run file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the run file {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"the run file {path} must be a mapping of settings, but is a {type(content).__name__}")
+    return {str(key): value for key, value in content.items()}
 
 
 def _checked(hint: Any, value: Any, key: str) -> Any:

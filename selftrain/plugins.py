@@ -124,6 +124,12 @@ def _from_file(found: Found) -> ModuleType:
     return module
 
 
+def presets() -> dict[str, Path]:
+    """Return the presets by name: the YAML files that lie beside the built-in recipes."""
+    folders = _folders("selftrain", KINDS["recipe"][0])
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+
+
 def headline(found: Found) -> str:
     """Return the first line of a plug-in's docstring, without loading it."""
     try:

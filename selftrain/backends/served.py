@@ -73,6 +73,14 @@ def lacks_head(new: Served) -> bool:
     return tied and all(name != weights.HEAD for name, _ in weights.tensors(new.folder))
 
 
+def dtype_of(each: Served) -> str:
+    """Return the type that a checkpoint's weights are to be served in: the one they are stored in."""
+    if not each.own:
+        return "auto"
+    stored = _dtypes(each.folder)
+    return "float32" if "F32" in stored else "float16" if stored == {"F16"} else "bfloat16"
+
+
 def gap(probes: Sequence[Probe], scores: Sequence[Sequence[float]]) -> float:
     """Return the mean absolute difference between the probe's log-probabilities and an engine's, in nats per token."""
     pairs = [pair for probe, row in zip(probes, scores, strict=True) for pair in zip(probe.logprobs, row, strict=True)]

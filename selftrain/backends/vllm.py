@@ -10,7 +10,7 @@ from pathlib import Path
 
 from selftrain.backends.link import Link
 from selftrain.backends.process import Child, start
-from selftrain.backends.served import Served, gap, lacks_head, refuse_incomplete, same_model, served
+from selftrain.backends.served import Served, dtype_of, gap, lacks_head, refuse_incomplete, same_model, served
 from selftrain.backends.tokens import stop_ids
 from selftrain.errors import EngineError, ModelError
 from selftrain.lab import Completion, Request, Scored
@@ -126,7 +126,8 @@ class VllmSampler:
             "model": str(self._served.folder),
             "seed": seed_of(self._seed, starts),
             "stop_ids": stop_ids(self._served.folder),
-            "arguments": self._settings,
+            # vLLM's own choice for float32 weights is half precision.
+            "arguments": {"dtype": dtype_of(self._served), **self._settings},
         }
         # Threads that spin while they wait cost a tenfold slowdown as soon as anything else wants a core.
         quiet = {"VLLM_LOGGING_LEVEL": "WARNING", "VLLM_NO_USAGE_STATS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
