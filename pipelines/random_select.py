@@ -1,7 +1,7 @@
 """Control: the verifier off. As many rows a problem as ReST-EM may keep, chosen at random among all samples.
 
-No paper: the control that published comparisons often leave out. What it gains is not due to knowing which samples are right
-(format, length, sharpening); a recipe's claim is its difference from this one at the same budget.
+No paper: the control that published comparisons often leave out. What it gains is not due to knowing which samples
+are right (format, length, sharpening); a recipe's claim is its difference from this one at the same budget.
 
 Different from rest_em: no Verify, and Random(keep) where rest_em has passed and AtMost(keep). The samples, the cap, the
 training and the Gate are the same; without its gate no stage of the loop sees a gold answer (labels: none).
