@@ -70,8 +70,8 @@ def write(runs: dict[tuple[int, str], Run], recipe: str, control: str, preset: s
         f"`python benchmarks/control.py --work WORK --recipe {recipe} --control {control} --preset {preset}"
         f" --seeds {seeds}`",
         "",
-        f"commit {commit()}, {platform.machine()}, {cores()} cores, no GPU unless the versions say so. Greedy accuracy on"
-        " test; differences in points with 95 % bootstrap intervals, paired by problem.",
+        f"Commit {commit()}, {platform.machine()}, {cores()} cores. Greedy accuracy on test; differences in points with"
+        " 95 % bootstrap intervals, paired by problem.",
         "",
         f"| seed | base | {recipe} best | {recipe} last | {control} best | {control} last |"
         f" {recipe} best - base | {recipe} best - {control} best | {recipe} last - {control} last |",

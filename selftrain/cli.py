@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import selftrain
@@ -52,7 +53,7 @@ def run(
     given |= {key: value for key, value in {**named, "max_hours": max_hours, "max_tokens": max_tokens}.items() if value}
     prepared = launch.prepare(config.load(recipe, given, preset=preset), _Said())
     for line in prepared.plan.lines:
-        out.print(line, highlight=False, soft_wrap=not out.is_terminal)
+        out.print(line, highlight=False, markup=False, soft_wrap=not out.is_terminal)
     if dry_run:
         return
     out.print(f"{'folder':<9} {prepared.store.root} (the same command goes on after an interruption)", highlight=False)
@@ -186,7 +187,7 @@ def list_plugins(
         return
     table = Table.grid(padding=(0, 2))
     for name, text in described.items():
-        table.add_row(f"[bold]{name}[/bold]", text)
+        table.add_row(f"[bold]{name}[/bold]", escape(text))
     out.print(table)
 
 
@@ -205,7 +206,8 @@ def doctor(
         colours = {"ok": "green", "warn": "yellow", "fail": "red"}
         for each in findings:
             advice = f" -> {each.do}" if each.do else ""
-            out.print(f"[{colours[each.state]}]{each.state:<4}[/] {each.name:<14} {each.what}{advice}", highlight=False)
+            said = escape(f"{each.name:<14} {each.what}{advice}")
+            out.print(f"[{colours[each.state]}]{each.state:<4}[/] {said}", highlight=False)
     if any(each.fatal for each in findings):
         raise typer.Exit(1)
 
