@@ -74,7 +74,7 @@ class Child:
     def failure(self, what: str) -> EngineError:
         """Return an error that says what happened, how the process ended, and the last lines of its log."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(1.0)
+            self.process.wait(5.0)
         state = "still running" if self.returncode is None else f"exit status {self.returncode}"
         return EngineError(f"{what} ({state}); the last lines of {self.log}:\n{self.tail()}")
 

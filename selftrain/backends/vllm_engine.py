@@ -63,7 +63,7 @@ class Engine:
         }
 
     def add(self, place: Place, seed: int) -> None:
-        """Queue one request; raises ValueError for one that the engine cannot take."""
+        """Queue one request; raises vLLM's error for one that it cannot take."""
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
         from vllm.sampling_params import RequestOutputKind
@@ -225,12 +225,14 @@ def _take(engine: Engine, message: tuple[Any, ...], pipe: Any) -> None:
     if message[0] == "abort":
         engine.abort(message[1])
         return
+    from vllm.exceptions import VLLMValidationError
+
     _, job, op, items = message
     if op in ("sample", "score"):
         for item, (asked, seed) in items:
             try:
                 engine.add(Place(job, item, asked), seed)
-            except ValueError as error:
+            except (ValueError, VLLMValidationError) as error:
                 pipe.send(("failed", [(job, item, f"vLLM refuses the request: {error}")]))
         return
     ((item, given),) = items
