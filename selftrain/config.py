@@ -23,6 +23,7 @@ from selftrain import plugins
 from selftrain.backends.arguments import lora_names, trl_names, vllm_names
 from selftrain.errors import ConfigError, RecipeError, near
 from selftrain.recipe import Recipe, Stage
+from selftrain.stages import Audit
 from selftrain.templates import Protocol, Shot
 
 
@@ -251,7 +252,7 @@ def _applied(recipe: Recipe, overridden: Mapping[str, Mapping[str, Any]], file: 
             stage = with_fields(stage, {"settings": {**getattr(stage, "settings", {}), **arguments}})
         return with_fields(stage, overridden.get(stage.name, {}))
 
-    changed = recipe.changed(change)
+    changed = replace(recipe.changed(change), audit=recipe.audit or Audit())
     return replace(changed, draw=file.draw) if file.draw is not None else changed
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from selftrain.errors import RecipeError, near
 from selftrain.lab import Lab
-from selftrain.records import Checkpoint, JsonValue, Problem, Setting
+from selftrain.records import Checkpoint, JsonValue, Problem, Sample, Setting
 from selftrain.round import History, Part
 
 Resource = Literal["sampler", "trainer", "verifiers", "tokens"]
@@ -70,6 +70,11 @@ class Stage(ABC):
     @property
     def gold(self) -> bool:
         """Whether it sees answers, solutions and tests."""
+        return False
+
+    @property
+    def truthful(self) -> bool:
+        """Whether it judges train samples by each problem's own verifier, so that no audit is needed beside it."""
         return False
 
     @property
@@ -148,11 +153,13 @@ class Recipe:
     models: Mapping[str, Model] = field(default_factory=lambda: {"policy": Model()})
     draw: int | None = None
     """Problems a round, taken in turn from the train pool; None takes all."""
+    audit: Stage | None = None
+    """Put in after the last stage that samples, where no stage of the round is `truthful`."""
 
     def stages(self, history: History) -> tuple[Stage, ...]:
         """Return the stages of the next round, sub-stages in their places."""
         given = self.each_round(history) if callable(self.each_round) else self.each_round
-        return expanded(given)
+        return self._audited(expanded(given))
 
     @property
     def labels(self) -> Literal["gold", "none"]:
@@ -183,6 +190,12 @@ class Recipe:
             before=[change(stage) for stage in self.before],
             after=[change(stage) for stage in self.after],
         )
+
+    def _audited(self, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+        sampling = [i for i, stage in enumerate(stages) if Sample in stage.writes and "train" in stage.splits]
+        if self.audit is None or not sampling or any(stage.truthful for stage in stages):
+            return stages
+        return (*stages[: sampling[-1] + 1], self.audit, *stages[sampling[-1] + 1 :])
 
     def given(self) -> Stages:
         """Return the stages of a round as the recipe gives them; of the first one where the history decides."""

@@ -278,7 +278,8 @@ class Part:
         return self._given() + self._visible(past + self._everything(Problem))
 
     def _everything(self, kind: type[R]) -> list[R]:
-        stages = self.round.stages[: self.round.stages.index(self.stage)]
+        earlier = self.round.stages[: self.round.stages.index(self.stage)]
+        stages = [each for each in earlier if self.stage.hidden or not each.hidden]
         return [row for each in stages for row in self.round.folder(each.name).read(kind, self.shard)]
 
     def _past(self, kind: type[Any]) -> list[StageFolder]:

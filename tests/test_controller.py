@@ -16,7 +16,7 @@ from selftrain.recipe import FromData, Recipe, Stage
 from selftrain.records import Checkpoint, Pick, Problem, Row, Sample, Setting, Verdict
 from selftrain.round import History, Part
 from selftrain.rules import AtMost, distinct, finished, passed
-from selftrain.stages import Evaluate, Gate, Generate, MakeExamples, Select, Train, Verify
+from selftrain.stages import Audit, Evaluate, Gate, Generate, MakeExamples, Select, Train, Verify
 from selftrain.store import Store
 from selftrain.testing import FakeBackends, adds, fake_run, sums
 
@@ -44,10 +44,7 @@ def everything(root: Path, kind: type[Any], stage: str) -> list[Any]:
 
 
 def stored(root: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(root)): path.read_bytes()
-        for path in sorted(root.rglob("*.parquet"))
-    }
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.parquet"))}
 
 
 def test_rounds_train_on_what_passed_and_on_nothing_else(tmp_path: Path) -> None:
@@ -166,8 +163,8 @@ def test_the_gate_rolls_back_a_worse_round_and_its_rows_leave_the_union(tmp_path
     base = history.rounds[0].checkpoints["policy"].id
     second = [s for s in everything(tmp_path, Sample, "generate") if s.model]
     assert {s.model for s in second} == {base}
-    kept = [p for p in Store(tmp_path).stages(2)["select"].files(Pick)]
-    picks = [p for path in kept for p in __import__("selftrain.tables").tables.read(Pick, path)]
+    folder = Store(tmp_path).stages(2)["select"]
+    picks = [pick for shard in folder.shards() for pick in folder.read(Pick, shard)]
     fresh = {s.id for s in everything(tmp_path, Sample, "generate")[48:]}
     assert {p.sample for p in picks} <= fresh
 
@@ -440,3 +437,34 @@ def test_records_of_an_undeclared_type_are_refused(tmp_path: Path) -> None:
     recipe = Recipe(paper="none", rounds=1, each_round=[Generate(n=1, max_new_tokens=40), Liar()])
     with pytest.raises(RecipeError, match="not among its writes"):
         fake_run(recipe, tmp_path)
+
+
+def test_the_audit_runs_beside_a_recipe_without_verifier_and_no_stage_reads_it(tmp_path: Path) -> None:
+    seen: list[Verdict] = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Peek(Stage):
+        @property
+        def reads(self) -> tuple[type[Any], ...]:
+            return (Sample, Verdict)
+
+        @property
+        def writes(self) -> tuple[type[Any], ...]:
+            return ()
+
+        def run(self, part: Part, lab: Lab) -> Iterator[Any]:
+            seen.extend([*part.read(Verdict, earlier=True), *part.judged()])
+            seen.extend(v for each in part.attempts(earlier=True).values() for a in each for v in a.verdicts)
+            return iter(())
+
+    recipe = Recipe(
+        paper="none",
+        rounds=2,
+        audit=Audit(),
+        each_round=[Generate(n=2, max_new_tokens=40), Peek(), Evaluate(max_new_tokens=40)],
+    )
+    fake_run(recipe, tmp_path)
+    assert len(everything(tmp_path, Verdict, "audit")) == 2 * 12 * 2
+    assert seen == []
+    assert recipe.labels == "none"
+    assert "audit" not in [stage.name for stage in replace(loop(), audit=Audit()).stages(History())]

@@ -36,6 +36,11 @@ class Verify(Stage):
         """Unless blind, the verifier sees the gold answer."""
         return not self.blind
 
+    @property
+    def truthful(self) -> bool:
+        """Without another verifier named, each problem's own judges."""
+        return not self.by and not self.blind and "train" in self.splits
+
     def words(self) -> dict[str, str]:
         """Who judges."""
         return {"verifier": self.by or "each problem's own"}
@@ -47,16 +52,26 @@ class Verify(Stage):
             (attempt.problem, attempt.sample)
             for attempts in part.attempts().values()
             for attempt in attempts
-            if (attempt.sample.id, self.by or attempt.problem.verifier) not in judged
+            if self._asked(attempt.problem) and (attempt.sample.id, self.by or attempt.problem.verifier) not in judged
         ]
+        # Verdicts come in any order.
         said = {verdict.sample: verdict for verdict in lab.verifiers.verify(self.by, items)}
         for _, sample in items:
             yield said[sample.id]
 
+    def _asked(self, problem: Problem) -> bool:
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class Audit(Verify):
-    """The problem's own verifier beside a recipe that judges otherwise: measured, never read by a stage."""
+    """The problem's own verifier beside a recipe that judges otherwise: measured, never read by a stage.
+
+    Problems without an answer are left out.
+    """
 
     name: str = "audit"
     hidden: ClassVar[bool] = True
+
+    def _asked(self, problem: Problem) -> bool:
+        return problem.answer is not None or problem.tests is not None
