@@ -31,6 +31,8 @@ def run(job: TrainJob, progress: Progress) -> None:
     start = checkpoints.read(job.start)
     data = rows.columns(job.rows)
     trainer = _trainer(job, start.master, data, work, progress)
+    # The first rank may have emptied the folder: nobody looks for saved work before that.
+    trainer.accelerator.wait_for_everyone()
     trainer.train(resume_from_checkpoint=_last_complete(work))
     trainer.save_model(str(work / "final"))
     figures = _figures(trainer, data)

@@ -22,7 +22,7 @@ def test_a_folder_is_itself(tiny_model: Path) -> None:
 
 def test_a_model_is_described_from_its_headers(tiny_model: Path) -> None:
     found = models.describe(tiny_model)
-    assert found == (327424, "float32", 256, True, "LlamaForCausalLM", "")
+    assert found == (328832, "float32", 256, True, "LlamaForCausalLM", "")
 
 
 def test_describing_loads_no_library(tiny_model: Path) -> None:

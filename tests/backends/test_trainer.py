@@ -1,6 +1,9 @@
+import json
 import os
+import pickle
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -209,19 +212,49 @@ def test_too_little_memory_brings_a_hint() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
-def test_accelerate_launches_with_the_users_config(start: Path, lora: Trained, tmp_path: Path, processes: int) -> None:
+def test_accelerate_launches_with_the_users_config(start: Path, lora: Trained, tmp_path: Path) -> None:
     config = tmp_path / "accelerate.yaml"
     config.write_text(
-        f"compute_environment: LOCAL_MACHINE\ndistributed_type: {'MULTI_CPU' if processes > 1 else 'NO'}\n"
-        f"use_cpu: true\nnum_machines: 1\nmachine_rank: 0\nnum_processes: {processes}\nmixed_precision: 'no'\n"
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nuse_cpu: true\nnum_machines: 1\n"
+        "machine_rank: 0\nnum_processes: 1\nmixed_precision: 'no'\n"
     )
     trainer = TrlTrainer(log=tmp_path / "trainer.log", launch=config)
     heard: list[int] = []
-    asked = job(start, tmp_path / "train", settings={"per_device_train_batch_size": 8 // processes})
-    done = trainer.train(asked, heard.append)
-    assert (done.steps, sum(heard), done.rows) == (5, 5, 40)
-    # The same rows in the same batches: two ranks average to what one computes.
-    assert done.loss == pytest.approx(lora.loss, rel=1e-3)
-    listed = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True, check=False)
-    assert not listed.stdout
+    done = trainer.train(job(start, tmp_path / "train"), heard.append)
+    assert (done.steps, sum(heard), done.id) == (5, 5, lora.id)
+    assert sorted(path.name for path in (tmp_path / "train").iterdir()) == ["checkpoint"]
+
+
+@pytest.mark.slow
+def test_two_ranks_average_to_what_one_computes(start: Path, lora: Trained, tmp_path: Path) -> None:
+    # Not through `accelerate launch`, which needs MPI for more than one process on a CPU.
+    asked = job(start, tmp_path / "train", settings={"per_device_train_batch_size": 4})
+    file = tmp_path / "job.pickle"
+    file.write_bytes(pickle.dumps(asked))
+    ranks = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    subprocess.run(
+        [sys.executable, *ranks, "-m", "selftrain.backends.trainer_child", "--job", str(file)],
+        env={
+            **os.environ,
+            "ACCELERATE_USE_CPU": "true",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        check=True,
+    )
+    figures = json.loads((tmp_path / "train" / "checkpoint" / "trained.json").read_text())
+    assert (figures["steps"], figures["rows"]) == (5, 40)
+    assert figures["loss"] == pytest.approx(lora.loss, rel=1e-4)
+
+
+def test_work_in_progress_is_saved_by_the_clock(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from selftrain.backends import finetune
+
+    monkeypatch.setattr(finetune, "SAVE_SECONDS", 0.0)
+    work = tmp_path / "train" / "work"
+    saved: list[list[str]] = []
+    finetune.run(
+        job(start, tmp_path / "train"),
+        lambda steps: saved.append(sorted(path.parent.name for path in work.glob("checkpoint-*/complete"))),
+    )
+    assert saved[:4] == [[], ["checkpoint-1"], ["checkpoint-1", "checkpoint-2"], ["checkpoint-2", "checkpoint-3"]]
