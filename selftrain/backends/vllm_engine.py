@@ -225,14 +225,14 @@ def _take(engine: Engine, message: tuple[Any, ...], pipe: Any) -> None:
     if message[0] == "abort":
         engine.abort(message[1])
         return
-    from vllm.exceptions import VLLMValidationError
+    from vllm.exceptions import VLLMClientError
 
     _, job, op, items = message
     if op in ("sample", "score"):
         for item, (asked, seed) in items:
             try:
                 engine.add(Place(job, item, asked), seed)
-            except (ValueError, VLLMValidationError) as error:
+            except (ValueError, VLLMClientError) as error:
                 pipe.send(("failed", [(job, item, f"vLLM refuses the request: {error}")]))
         return
     ((item, given),) = items

@@ -31,7 +31,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         tiny.make(root / f"model{seed}", seed=seed)
         checkpoints.prepare(root / f"model{seed}", root / f"checkpoint{seed}")
         made.append(root / f"checkpoint{seed}")
-    sampler = TransformersSampler(made[0], log=root / "engine.log", settings={"concurrency": 32})
+    sampler = TransformersSampler(made[0], log=root / "engine.log", settings={"concurrency": 64})
     yield World(sampler, (made[0], made[1]))
     sampler.close()
 
@@ -60,6 +60,10 @@ def by_id(completions: Iterator[Completion]) -> dict[str, Completion]:
 
 
 def reference(folder: Path) -> Any:
+    import torch
+
+    # Threads that spin while they wait are slow beside an engine of as many threads.
+    torch.set_num_threads(1)
     return checkpoints.load(checkpoints.serve_of(folder), "float32")
 
 
@@ -100,21 +104,21 @@ def test_samples_follow_the_models_distribution(world: World, first: Transformer
     with torch.inference_mode():
         probs = reference(world.checkpoints[0])(torch.tensor([ask.prompt_ids])).logits[0, -1].softmax(-1)
 
-    def frequencies(sampling: Sampling, seed: int) -> Any:
-        asked = [Request(id=f"f{n}", prompt_ids=ask.prompt_ids, sampling=sampling) for n in range(4000)]
+    def frequencies(sampling: Sampling, seed: int, draws: int = 3000) -> Any:
+        asked = [Request(id=f"f{n}", prompt_ids=ask.prompt_ids, sampling=sampling) for n in range(draws)]
         drawn = torch.tensor([each.ids[0] for each in first.sample(asked, seed=seed)])
         return torch.bincount(drawn, minlength=len(probs)) / len(asked)
 
-    # Half the summed difference of 4000 draws from a distribution of this size stays well below these bounds.
-    assert (frequencies(Sampling(max_tokens=1), 0) - probs).abs().sum() / 2 < 0.12
+    # Half the summed difference of 3000 draws from a distribution of this size stays well below these bounds.
+    assert (frequencies(Sampling(max_tokens=1), 0) - probs).abs().sum() / 2 < 0.14
     sharp = (probs.log() / 0.5).softmax(-1)
-    assert (frequencies(Sampling(max_tokens=1, temperature=0.5), 1) - sharp).abs().sum() / 2 < 0.12
-    assert (frequencies(Sampling(max_tokens=1, top_k=5), 2) > 0).nonzero()[:, 0].tolist() == sorted(
+    assert (frequencies(Sampling(max_tokens=1, temperature=0.5), 1) - sharp).abs().sum() / 2 < 0.14
+    assert (frequencies(Sampling(max_tokens=1, top_k=5), 2, 500) > 0).nonzero()[:, 0].tolist() == sorted(
         probs.topk(5).indices.tolist()
     )
     ordered, order = probs.sort(descending=True)
     nucleus = order[: int((ordered.cumsum(-1) < 0.3).sum()) + 1].tolist()
-    assert set((frequencies(Sampling(max_tokens=1, top_p=0.3), 3) > 0).nonzero()[:, 0].tolist()) <= set(nucleus)
+    assert set((frequencies(Sampling(max_tokens=1, top_p=0.3), 3, 500) > 0).nonzero()[:, 0].tolist()) <= set(nucleus)
 
 
 def test_stop_strings_and_limits(world: World, first: TransformersSampler) -> None:
