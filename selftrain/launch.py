@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
@@ -15,13 +16,15 @@ from selftrain import config, contamination, problems
 from selftrain.backends import models
 from selftrain.backends.local import LocalBackends
 from selftrain.controller import Controller, Limits, Watcher
-from selftrain.errors import Blocked, StoreError
+from selftrain.errors import Blocked, ConfigError, StoreError
 from selftrain.history import read_history
 from selftrain.lab import Lab
 from selftrain.plan import Plan, Size, cores, make_plan, words
+from selftrain.recipe import Stage
 from selftrain.records import Checkpoint, Metric, Problem, digest
 from selftrain.round import PROBLEMS, History
 from selftrain.store import FORMAT, Store, write_text
+from selftrain.verify import load_verifier
 
 
 class Quiet:
@@ -169,6 +172,7 @@ def prepare(job: config.Job, watcher: Watcher | None = None) -> Prepared:
     out = file.out or Path("runs") / Path(file.recipe).stem
     store = Store(out)
     store.check_format()
+    _check_writable(out)
     model = models.resolve(file.model["policy"])
     splits = load_splits(file)
     hits = contamination.check(splits.train, [*splits.valid, *splits.test], natural=splits.natural)
@@ -180,6 +184,9 @@ def prepare(job: config.Job, watcher: Watcher | None = None) -> Prepared:
     names = {p.verifier for p in (*splits.train, *splits.valid, *splits.test)}
     stages = job.recipe.stages(History())
     names |= {str(getattr(s, "by", "")) for s in stages if "verifiers" in s.uses} - {""}
+    for name in sorted(names):
+        load_verifier(name)
+    _check_measured(stages, splits)
     backends = LocalBackends(file, model, (out / "logs").absolute(), sorted(names))
     plan = _planned(job, backends, model, splits)
     _check_disk(out, plan)
@@ -201,7 +208,8 @@ def load_splits(file: config.RunFile) -> problems.Splits:
         natural = found.natural and held_out.natural
         found = replace(found, valid=held_out.valid, test=held_out.test, natural=natural)
     if file.verifier:
-        name = file.verifier
+        # Stored problems name their verifier: a path must not depend on where the command was typed.
+        name = str(Path(file.verifier).resolve()) if file.verifier.endswith(".py") else file.verifier
         train, valid, test = (
             tuple(replace(p, verifier=name) for p in part) for part in (found.train, found.valid, found.test)
         )
@@ -251,8 +259,30 @@ def _planned(job: config.Job, backends: LocalBackends, model: Path, splits: prob
     return make_plan(job.recipe, size, facts)
 
 
+def _check_measured(stages: Sequence[Stage], splits: problems.Splits) -> None:
+    for stage in stages:
+        split = getattr(stage, "split", None)
+        if split is not None and not getattr(splits, split, ()):
+            raise ConfigError(
+                f"stage {stage.name!r} compares rounds on the {split} split, which holds no problem; say {split}=N for"
+                " some"
+            )
+
+
+def _existing(out: Path) -> Path:
+    return next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+
+
+def _check_writable(out: Path) -> None:
+    existing = _existing(out)
+    if not existing.is_dir():
+        raise StoreError(f"the run folder {out} cannot be made: {existing} is a file; choose another --out")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise StoreError(f"the run folder {out} cannot be written: {existing} is read-only; choose another --out")
+
+
 def _check_disk(out: Path, plan: Plan) -> None:
-    existing = next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+    existing = _existing(out)
     free = shutil.disk_usage(existing).free
     if free < plan.bytes:
         raise StoreError(

@@ -107,7 +107,7 @@ def read_table(kind: Kind, path: Path, columns: Sequence[str] | None = None) -> 
     wanted = schema(kind)
     if columns is not None:
         wanted = pa.schema([wanted.field(name) for name in columns])
-    return pq.ParquetFile(path).read(columns=list(wanted.names)).cast(wanted)
+    return pq.ParquetFile(path).read(columns=list(wanted.names), use_threads=False).cast(wanted)
 
 
 _known: dict[Kind, dict[str, _Column]] = {}
