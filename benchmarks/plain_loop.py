@@ -2,9 +2,9 @@
 
 python benchmarks/plain_loop.py --loop run.sh --work WORK [--problems 150] [--samples 8] [--rounds 3]
 
-The loop is called as `run.sh PYTHON MODEL_DIR WORK ROUNDS PROBLEMS SAMPLES` and prints lines of `name=value` that begin
-with SAMPLE, TRAIN or LOOP. Same model, task, numbers of problems and samples, cap (4), epochs (2), batch, learning rate,
-and LoRA shape; each side draws its own problems. selftrain also measures a validation split that the loop does not have.
+The loop is called as `run.sh PYTHON MODEL_DIR WORK ROUNDS PROBLEMS SAMPLES` and prints lines of `name=value` that
+begin with SAMPLE, TRAIN or LOOP. Same model, task, numbers of problems and samples, cap (4), epochs (2), batch, learning
+rate, and LoRA shape; each side draws its own problems. selftrain also measures a validation split, which the loop lacks.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import selftrain
 from selftrain import summary
@@ -51,7 +52,7 @@ def main() -> None:
 def our_side(out: Path, asked: argparse.Namespace) -> tuple[Run, float]:
     """Run the demo with the loop's numbers."""
     begun = time.monotonic()
-    numbers = {"draw": asked.problems, "pool": asked.problems * asked.rounds, "samples": asked.samples}
+    numbers: dict[str, Any] = {"draw": asked.problems, "pool": asked.problems * asked.rounds, "samples": asked.samples}
     run = selftrain.run("rest_em", preset="demo", rounds=asked.rounds, out=str(out), **SAME, **numbers)
     return run, time.monotonic() - begun
 
@@ -94,8 +95,8 @@ def write(
         f" {asked.samples} --rounds {asked.rounds}`",
         "",
         f"SmolLM2-135M-Instruct (Q4_1), {asked.rounds} rounds of {asked.problems} problems x {asked.samples} samples,"
-        f" {cores()} cores, one run of each, ours first. Seconds of wall-clock; our first evaluation carries the start of"
-        " the engine, our sampling carries verification, selection and row building.",
+        f" {cores()} cores, one run of each, ours first. Seconds of wall-clock; our first evaluation carries the start"
+        " of the engine, our sampling carries verification, selection and row building.",
         "",
         "| phase | plain loop | selftrain | ratio |",
         "|---|---|---|---|",
