@@ -1,5 +1,6 @@
 """The command line."""
 
+import errno
 import json
 import os
 import signal
@@ -25,6 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Language models that get better on their own output, round by round.",
 )
+INTERRUPTED = 130
+MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Errors of the operating system that the user can mend."""
 out = Console()
 err = Console(stderr=True)
 
@@ -49,26 +53,35 @@ def run(
     from selftrain import config, launch, progress, summary
 
     given = config.overrides(settings or [])
-    named = {"model": model, "data": data, "eval": eval, "out": out_folder and str(out_folder)}
-    given |= {key: value for key, value in {**named, "max_hours": max_hours, "max_tokens": max_tokens}.items() if value}
+    named: dict[str, Any] = {"model": model, "data": data, "eval": eval, "out": out_folder and str(out_folder)}
+    named |= {"max_hours": max_hours, "max_tokens": max_tokens}
+    given |= {key: value for key, value in named.items() if value is not None}
     prepared = launch.prepare(config.load(recipe, given, preset=preset), _Said())
     for line in prepared.plan.lines:
-        out.print(line, highlight=False, markup=False, soft_wrap=not out.is_terminal)
+        out.print(line, markup=False, highlight=False, soft_wrap=not out.is_terminal)
     if dry_run:
         return
-    out.print(f"{'folder':<9} {prepared.store.root} (the same command goes on after an interruption)", highlight=False)
+    out.print(
+        f"{'folder':<9} {prepared.store.root} (the same command goes on after an interruption)",
+        markup=False,
+        highlight=False,
+    )
     with progress.watcher(out) as watcher:
         done = prepared.execute(watcher)
     out.print(summary.table(done))
-    out.print(summary.sentence(done), highlight=False)
+    out.print(summary.sentence(done), markup=False, highlight=False)
     spent = {name: seconds for name, seconds in summary.phases(done).items() if seconds >= 1}
-    out.print("time: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in spent.items()), highlight=False)
+    out.print(
+        "time: " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in spent.items()),
+        markup=False,
+        highlight=False,
+    )
     if done.ended:
-        out.print(f"stopped: {done.ended}; the same command without the limit goes on", highlight=False)
+        out.print(f"stopped: {done.ended}; the same command without the limit goes on", markup=False, highlight=False)
     elif not done.improved:
         raise Blocked("no round was accepted by the gate; nothing is better than the base model")
     else:
-        out.print(f"next: selftrain export {prepared.store.root} --to PATH --merge", highlight=False)
+        out.print(f"next: selftrain export {prepared.store.root} --to PATH --merge", markup=False, highlight=False)
 
 
 @app.command()
@@ -104,8 +117,8 @@ def status(folder: Annotated[Path, typer.Argument(help="A run's folder.")], as_j
     for number, each in stages.items():
         open_ones = [f"{name} ({info['shards']} shards)" for name, info in each.items() if not info["done"]]
         if open_ones:
-            out.print(f"round {number}: unfinished: {', '.join(open_ones)}", highlight=False)
-    out.print(summary.sentence(found), highlight=False)
+            out.print(f"round {number}: unfinished: {', '.join(open_ones)}", markup=False, highlight=False)
+    out.print(summary.sentence(found), markup=False, highlight=False)
 
 
 @app.command()
@@ -125,11 +138,11 @@ def export(
     number = None if round == "best" else int(round)
     with out.status("exporting, and comparing what was trained with what is exported"):
         exported = export_round(folder, to, round=number, merge=merge, push=push, model=model)
-    out.print(f"exported to {exported.path}", highlight=False, soft_wrap=True)
+    out.print(f"exported to {exported.path}", markup=False, highlight=False, soft_wrap=True)
     if exported.parity is not None:
-        out.print(f"compared with what was trained: {exported.parity}", highlight=False)
+        out.print(f"compared with what was trained: {exported.parity}", markup=False, highlight=False)
     if exported.url:
-        out.print(f"pushed to {exported.url}", highlight=False)
+        out.print(f"pushed to {exported.url}", markup=False, highlight=False)
 
 
 @app.command(name="eval")
@@ -153,7 +166,7 @@ def evaluate(
         typer.echo(json.dumps(result.as_json(), indent=1))
     else:
         for line in result.lines():
-            out.print(line, highlight=False)
+            out.print(line, markup=False, highlight=False)
 
 
 @app.command()
@@ -207,7 +220,7 @@ def doctor(
         for each in findings:
             advice = f" -> {each.do}" if each.do else ""
             said = escape(f"{each.name:<14} {each.what}{advice}")
-            out.print(f"[{colours[each.state]}]{each.state:<4}[/] {said}", highlight=False)
+            out.print(f"[{colours[each.state]}]{each.state:<4}[/] {said}", markup=False, highlight=False)
     if any(each.fatal for each in findings):
         raise typer.Exit(1)
 
@@ -216,7 +229,7 @@ class _Said:
     """Prints what preparing a run has to say."""
 
     def say(self, text: str) -> None:
-        err.print(text, highlight=False, soft_wrap=True)
+        err.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, stage: str, total: int, done: int) -> None:
         """Nothing runs yet."""
@@ -246,39 +259,54 @@ def main() -> None:
     """Run a command; a user's mistake is one line and exit code 2, never a traceback."""
     try:
         with _interruptible():
-            app(standalone_mode=False)
-        code = 0
+            code = app(standalone_mode=False) or 0
     except typer.Exit as stop:
         code = stop.exit_code
     except UserError as error:
-        code = _failed(error, 2)
+        code = _failed(str(error), 2)
     except Blocked as error:
-        code = _failed(error, 3)
+        code = _failed(str(error), 3)
     except SelftrainError as error:
-        code = _failed(error, 1)
-    except KeyboardInterrupt:
-        err.print("interrupted; the same command goes on where this one stopped")
-        code = 130
-    except typer.Abort:
-        code = 130
-    except Exception as error:  # what typer itself refuses has a message of its own; the rest is a bug of ours
-        show = getattr(error, "show", None)
-        if show is None:
-            if os.environ.get("SELFTRAIN_DEBUG"):
-                raise
-            err.print(f"[red]error:[/] {type(error).__name__}: {error}", highlight=False, soft_wrap=True)
-            err.print(f"this is a bug in selftrain {selftrain.__version__}; where it happened:", highlight=False)
-            err.print(traceback.format_exc(), markup=False, highlight=False, soft_wrap=True)
-            code = 1
-        else:
-            show()
-            code = 2
+        code = _failed(str(error), 1)
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except Exception as error:
+        code = _refused(error)
+    if code == INTERRUPTED:  # typer makes Ctrl-C this code
+        err.print(
+            "interrupted; the same command goes on where this one stopped",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     sys.exit(code)
 
 
-def _failed(error: Exception, code: int) -> int:
+def _refused(error: Exception) -> int:
+    """Say what typer refuses, or the machine; the rest is a bug of ours and shown whole."""
+    if message := getattr(error, "format_message", None):
+        if not sys.argv[1:]:
+            error.show()  # type: ignore[attr-defined]
+            return 2
+        text = str(message()).rstrip(".")
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "selftrain"
+        return _failed(f"{text[:1].lower()}{text[1:]}; `{command} --help` says more", 2)
+    if isinstance(error, OSError) and error.errno in MACHINE:
+        return _failed(
+            f"{error.strerror}: {error.filename or 'the disk'}; mend that, then run the same command again", 1
+        )
+    if os.environ.get("SELFTRAIN_DEBUG"):
+        raise error
+    _failed(f"{type(error).__name__}: {error}", 1)
+    err.print(f"this is a bug in selftrain {selftrain.__version__}; where it happened:", markup=False, highlight=False)
+    err.print("".join(traceback.format_exception(error)), markup=False, highlight=False, soft_wrap=True)
+    return 1
+
+
+def _failed(text: str, code: int) -> int:
     err.print("[red]error:[/] ", end="")
-    err.print(str(error), markup=False, highlight=False, soft_wrap=True)
+    err.print(" ".join(text.splitlines()), markup=False, highlight=False, soft_wrap=True)
     return code
 
 

@@ -36,7 +36,7 @@ class Bars:
 
     def say(self, text: str) -> None:
         """One line above the bars."""
-        self._progress.console.print(text, highlight=False, markup=False)
+        self._progress.console.print(text, markup=False, highlight=False)
 
     def begin(self, stage: str, total: int, done: int) -> None:
         """Show a bar."""
@@ -77,7 +77,7 @@ class Lines:
 
     def say(self, text: str) -> None:
         """One line."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, stage: str, total: int, done: int) -> None:
         """Remember a stage's size."""

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
+from selftrain.errors import RecipeError
 from selftrain.records import seed_of
 from selftrain.round import Attempt
 from selftrain.templates import cites_hint
@@ -115,4 +116,4 @@ def normalised(text: str) -> str:
 
 def _positive(count: int, rule: str) -> None:
     if count < 1:
-        raise ValueError(f"{rule}({count}): the count must be at least 1")
+        raise RecipeError(f"{rule}({count}): the count must be at least 1")

@@ -55,6 +55,8 @@ class Evaluate(Stage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.samples < 0:
+            raise RecipeError(f"stage {self.name!r}: samples is {self.samples}, but must be 0 or more")
         if self.combine not in ("mean", "vote") and not self.combine.startswith("best_by:"):
             raise RecipeError(
                 f"stage {self.name!r}: combine is {self.combine!r}; it can be mean, vote or best_by:VERIFIER"

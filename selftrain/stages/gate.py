@@ -30,6 +30,8 @@ class Gate(Stage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.patience < 1:
+            raise RecipeError(f"stage {self.name!r}: patience is {self.patience}, but must be at least 1 round")
         if self.split == "test":
             raise RecipeError(f"stage {self.name!r}: the test split is for the report; a gate reads valid")
 

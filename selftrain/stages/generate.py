@@ -45,6 +45,14 @@ class Generate(Stage):
             )
         if isinstance(self.n, int) and self.n < 1:
             raise RecipeError(f"stage {self.name!r}: n is {self.n}, but at least 1 sample is needed")
+        if self.max_new_tokens < 1:
+            raise RecipeError(f"stage {self.name!r}: max_new_tokens is {self.max_new_tokens}, but must be at least 1")
+        if not isinstance(self.temperature, FromData) and self.temperature < 0:
+            raise RecipeError(f"stage {self.name!r}: temperature is {self.temperature}, but must be 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise RecipeError(f"stage {self.name!r}: top_p is {self.top_p}, but must be above 0 and at most 1")
+        if self.top_k < 0:
+            raise RecipeError(f"stage {self.name!r}: top_k is {self.top_k}, but must be 0 (off) or more")
         if self.template == "few-shot" and not self.shots:
             raise RecipeError(f"stage {self.name!r}: the few-shot template needs shots")
 
@@ -142,6 +150,11 @@ class Gold(Stage):
     """unsolved: problems for which nothing has passed yet in this round."""
     share: float = 1.0
     """Of the problems; which ones depends on their ids alone."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.share <= 1:
+            raise RecipeError(f"stage {self.name!r}: share is {self.share}, but must be between 0 and 1")
 
     @property
     def reads(self) -> tuple[type[Any], ...]:
