@@ -3,8 +3,8 @@
 python benchmarks/plain_loop.py --loop run.sh --work WORK [--problems 150] [--samples 8] [--rounds 3]
 
 The loop is called as `run.sh PYTHON MODEL_DIR WORK ROUNDS PROBLEMS SAMPLES` and prints lines of `name=value` that
-begin with SAMPLE, TRAIN or LOOP. Same model, task, numbers of problems and samples, cap (4), epochs (2), batch, learning
-rate, and LoRA shape; each side draws its own problems. selftrain also measures a validation split, which the loop lacks.
+begin with SAMPLE, TRAIN or LOOP. Same model, task, numbers of problems and samples, cap (4), epochs (2), batch,
+learning rate, and LoRA shape; each side draws its own problems. selftrain also measures a validation split.
 """
 
 import argparse
@@ -52,8 +52,9 @@ def main() -> None:
 def our_side(out: Path, asked: argparse.Namespace) -> tuple[Run, float]:
     """Run the demo with the loop's numbers."""
     begun = time.monotonic()
-    numbers: dict[str, Any] = {"draw": asked.problems, "pool": asked.problems * asked.rounds, "samples": asked.samples}
-    run = selftrain.run("rest_em", preset="demo", rounds=asked.rounds, out=str(out), **SAME, **numbers)
+    numbers: dict[str, Any] = {"draw": asked.problems, "pool": asked.problems * asked.rounds}
+    numbers |= {"samples": asked.samples, "rounds": asked.rounds}
+    run = selftrain.run("rest_em", preset="demo", out=str(out), **SAME, **numbers)
     return run, time.monotonic() - begun
 
 

@@ -6,6 +6,7 @@ the near names.
 """
 
 import inspect
+import json
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from selftrain import plugins
 from selftrain.backends.arguments import lora_names, trl_names, vllm_names
@@ -80,8 +81,11 @@ class RunFile(BaseModel):
     max_hours: float | None = Field(default=None, gt=0)
     max_tokens: int | None = Field(default=None, ge=1)
     """Sampled tokens after which the run stops at the next stage boundary."""
-    report_to: str = "none"
-    """Trackers of accelerate, separated by commas: tensorboard, wandb, mlflow, trackio."""
+
+    @field_validator("verifier", mode="before")
+    @classmethod
+    def _spec(cls, value: Any) -> Any:
+        return verifier_spec(value)
 
 
 SHORT = {"model": "policy", "data": "name", "eval": "name", "sampler": "kind"}
@@ -264,6 +268,8 @@ def with_fields(stage: Stage, changes: Mapping[str, Any]) -> Stage:
         field, _, entry = key.partition(".")
         if entry:
             value = {**values.get(field, getattr(stage, field)), entry: value}
+        if field == "by":
+            value = verifier_spec(value)
         if field == "lora":
             unknown = [name for name in value if name not in lora_names()]
             if unknown:
@@ -344,6 +350,11 @@ def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(each) for each in first["loc"])
     return f"{where}={first['input']!r}: {first['msg'][0].lower() + first['msg'][1:]}"
+
+
+def verifier_spec(value: Any) -> Any:
+    """Return a verifier with settings as the JSON it is known by; YAML reads that as a mapping."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
 
 
 def _text(value: Any, key: str) -> str:

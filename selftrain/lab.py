@@ -197,10 +197,14 @@ class Backends(Protocol):
 class Lab:
     """The resources of a run, started when first needed and ended together."""
 
-    def __init__(self, backends: Backends, *, root: Path, seed: int, protocol: Prompting) -> None:
+    def __init__(
+        self, backends: Backends, *, root: Path, seed: int, protocol: Prompting, own: frozenset[str] = frozenset()
+    ) -> None:
+        """Start nothing yet; models whose roles are in `own` have engines of their own, the others share one."""
         self.backends = backends
         self.root = root
         self.seed = seed
+        self.own = own
         self.protocol = protocol
         self._guard = threading.RLock()
         self._samplers: dict[str, tuple[Sampler, str]] = {}
@@ -209,8 +213,9 @@ class Lab:
         self._verifiers: Verifiers | None = None
         self._closed = False
 
-    def sampler(self, checkpoint: Checkpoint, engine: str = "shared") -> Sampler:
-        """Return the engine, serving this checkpoint; swaps the weights if it served another."""
+    def sampler(self, checkpoint: Checkpoint) -> Sampler:
+        """Return the engine for a checkpoint's role, serving it; swaps the weights if it served another."""
+        engine = checkpoint.role if checkpoint.role in self.own else "shared"
         with self._guard:
             self._open()
             sampler, served = self._samplers.get(engine, (None, ""))

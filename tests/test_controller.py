@@ -12,7 +12,7 @@ import pytest
 from selftrain.controller import Limits
 from selftrain.errors import Blocked, RecipeError, StoreError
 from selftrain.lab import Lab
-from selftrain.recipe import FromData, Recipe, Stage
+from selftrain.recipe import FromData, Model, Recipe, Stage
 from selftrain.records import Checkpoint, Pick, Problem, Row, Sample, Setting, Verdict
 from selftrain.round import History, Part
 from selftrain.rules import AtMost, distinct, finished, passed
@@ -374,8 +374,6 @@ def test_derived_problems_are_sampled_and_judged_in_their_parents_shard(tmp_path
 
 
 def test_several_models_are_trained_and_sampled_by_name(tmp_path: Path) -> None:
-    from selftrain.recipe import Model
-
     recipe = Recipe(
         paper="none",
         rounds=2,
@@ -394,6 +392,26 @@ def test_several_models_are_trained_and_sampled_by_name(tmp_path: Path) -> None:
     assert set(history.rounds[1].checkpoints) == {"critic"}
     asked = {s.model for s in everything(tmp_path, Sample, "generate")}
     assert asked == {history.rounds[0].checkpoints["policy"].id}
+
+
+def test_a_model_with_its_own_engine_is_never_swapped_out(tmp_path: Path) -> None:
+    def engines(critic: Model, root: Path) -> int:
+        recipe = Recipe(
+            paper="none",
+            rounds=1,
+            models={"policy": Model(), "critic": critic},
+            each_round=[
+                Generate(n=1, max_new_tokens=40),
+                Generate(name="criticise", model="critic", n=1, max_new_tokens=40),
+                Evaluate(max_new_tokens=40),
+            ],
+        )
+        backends = FakeBackends(adds)
+        fake_run(recipe, root, backends=backends)
+        return len(backends.samplers)
+
+    assert engines(Model(), tmp_path / "shared") == 1
+    assert engines(Model(engine="own"), tmp_path / "own") == 2
 
 
 def test_a_plan_made_from_history_is_stored_and_read_back(tmp_path: Path) -> None:
