@@ -9,8 +9,9 @@ from typing import Any
 
 from selftrain import answers, plugins
 from selftrain.backends import models
+from selftrain.backends.arguments import vllm_names
 from selftrain.config import RunFile
-from selftrain.errors import ConfigError
+from selftrain.errors import ConfigError, near
 from selftrain.lab import Sampler, Tokens, Trainer, Verifiers
 from selftrain.records import Json
 
@@ -51,6 +52,10 @@ class LocalBackends:
         self.names = sorted(set(verifiers))
         self.kind, self.why = sampler_kind(file, model)
         self.settings = {name: value for name, value in file.sampler.items() if name not in ("kind", "python")}
+        known = _known(self.kind)
+        for name in self.settings:
+            if name not in known:
+                raise ConfigError(f"the {self.kind} sampler has no setting {name!r}{near(name, known)}")
 
     @property
     def concurrency(self) -> int:
@@ -111,6 +116,19 @@ class LocalBackends:
     def _verifier(self, spec: str) -> str:
         name = json.loads(spec)["name"] if spec.startswith("{") else spec
         return plugins.source_hash("verifier", name)
+
+
+def _known(kind: str) -> frozenset[str]:
+    """The names of a sampler's settings."""
+    if kind == "vllm":
+        return vllm_names()
+    if kind == "server":
+        from selftrain.backends import server
+
+        return frozenset(server.SETTINGS)
+    from selftrain.backends import transformers_sampler
+
+    return frozenset(transformers_sampler.SETTINGS)
 
 
 def _kept(settings: Mapping[str, Any], free: frozenset[str]) -> dict[str, Any]:

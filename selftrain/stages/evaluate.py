@@ -114,6 +114,9 @@ class Evaluate(Stage):
         self, groups: Mapping[str, Sequence[Response]], n: int, prefix: str, split: str, part: Part
     ) -> Iterator[Metric | Outcome]:
         name = prefix + ("accuracy" if n == 1 or self.combine != "mean" else "pass@1")
+        judge = self.combine.removeprefix("best_by:") if self.combine.startswith("best_by:") else ""
+        if judge and not any(judge in each.scores for group in groups.values() for each in group):
+            raise RecipeError(f"stage {self.name!r}: combine is {self.combine!r}, but {judge!r} has scored no sample")
         outcomes = {id: self._outcome(group, n) for id, group in groups.items()}
         yield from (Outcome(problem=id, split=split, name=name, value=value) for id, value in outcomes.items())
         values = list(outcomes.values())
