@@ -8,6 +8,7 @@ the near names.
 import inspect
 import json
 import re
+import traceback
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from selftrain import plugins
 from selftrain.backends.arguments import lora_names, trl_names, vllm_names
-from selftrain.errors import ConfigError, RecipeError, near
+from selftrain.errors import ConfigError, PluginError, RecipeError, UserError, near
 from selftrain.recipe import Recipe, Stage
 from selftrain.stages import Audit
 from selftrain.templates import Protocol, Shot
@@ -169,7 +170,7 @@ def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
                 args[key] = _checked(accepted[key].annotation, value, key)
             else:
                 rest[key] = value
-    recipe = module.recipe(**args)
+    recipe = _built(module, args)
     names = _stage_fields(recipe)
     taken = set(names) & set(RunFile.model_fields)
     if taken:
@@ -183,6 +184,20 @@ def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
     _check_models(file, recipe)
     defaults = {k: p.default for k, p in accepted.items() if p.default is not inspect.Parameter.empty}
     return Job(file=file, recipe=recipe, args={**defaults, **args}, stages=overridden, protocol=file.prompt.protocol())
+
+
+def _built(module: ModuleType, args: Mapping[str, Any]) -> Recipe:
+    try:
+        recipe = module.recipe(**args)
+    except UserError:
+        raise
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{line.filename} line {line.lineno}"
+        raise PluginError(f"the recipe fails at {where}: {type(error).__name__}: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise PluginError(f"recipe() of {module.__file__} must return a Recipe, not {type(recipe).__name__}")
+    return recipe
 
 
 def _place(
