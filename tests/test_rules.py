@@ -1,0 +1,176 @@
+"""Rules: what they keep, and what holds of all of them."""
+
+from collections.abc import Sequence
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from selftrain.errors import RecipeError
+from selftrain.records import Problem, Sample, Status, Verdict
+from selftrain.round import Attempt
+from selftrain.rules import (
+    AtMost,
+    Random,
+    Rule,
+    Shortest,
+    distinct,
+    failed,
+    finished,
+    name_of,
+    normalised,
+    passed,
+    uncited,
+)
+
+PROBLEM = Problem.of("1+1=", answer="2")
+
+
+def attempt(
+    index: int,
+    text: str = "2",
+    *,
+    said: Sequence[Any] = (),
+    finish: Any = "stop",
+    tokens: int = 1,
+    template: str = "direct",
+) -> Attempt:
+    sample = Sample(
+        id=f"s{index}",
+        problem=PROBLEM.id,
+        index=index,
+        text=text,
+        prompt_ids=(1,),
+        completion_ids=(0,) * tokens,
+        tokenizer="t",
+        finish=finish,
+        model="m",
+        template=template,
+    )
+    verdicts = tuple(Verdict(sample=sample.id, by=f"v{i}", status=status) for i, status in enumerate(said))
+    return Attempt(PROBLEM, sample, verdicts)
+
+
+@st.composite
+def attempts(draw: st.DrawFn) -> list[Attempt]:
+    texts = st.sampled_from(["2", "two", "TWO", " two ", "the given answer is 2", "ｔｗｏ"]) | st.text(max_size=4)
+    return [
+        attempt(
+            index,
+            draw(texts),
+            said=draw(st.lists(st.sampled_from(get_args(Status)), max_size=3)),
+            finish=draw(st.sampled_from(["stop", "length", "gold"])),
+            tokens=draw(st.integers(0, 5)),
+            template=draw(st.sampled_from(["direct", "hint"])),
+        )
+        for index in range(draw(st.integers(0, 8)))
+    ]
+
+
+RULES: list[Rule] = [passed, failed, finished, distinct, uncited, AtMost(1), AtMost(3), Shortest(), Shortest(3)]
+RULES += [Random(2), Random(2, seed=7)]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=name_of)
+@settings(max_examples=60, deadline=None)
+@given(given_attempts=attempts())
+def test_a_rule_keeps_a_part_in_order_and_twice_is_once(rule: Rule, given_attempts: list[Attempt]) -> None:
+    before = list(given_attempts)
+    kept = list(rule(given_attempts))
+    assert given_attempts == before
+    places = [given_attempts.index(each) for each in kept]
+    assert places == sorted(set(places))
+    assert list(rule(kept)) == kept
+    assert list(rule(list(before))) == kept
+
+
+@settings(max_examples=100, deadline=None)
+@given(given_attempts=attempts(), count=st.integers(1, 9), seed=st.integers(0, 3))
+def test_caps_hold_and_take_as_many_as_there_are(given_attempts: list[Attempt], count: int, seed: int) -> None:
+    wanted = min(count, len(given_attempts))
+    assert len(AtMost(count)(given_attempts)) == wanted
+    assert len(Shortest(count)(given_attempts)) == wanted
+    assert len(Random(count, seed)(given_attempts)) == wanted
+
+
+@settings(max_examples=100, deadline=None)
+@given(given_attempts=attempts())
+def test_what_is_neither_right_nor_wrong_is_in_neither(given_attempts: list[Attempt]) -> None:
+    right, wrong = passed(given_attempts), failed(given_attempts)
+    for each in given_attempts:
+        statuses = {v.status for v in each.verdicts}
+        assert (each in wrong) == ("fail" in statuses)
+        assert (each in right) == ("pass" in statuses and "fail" not in statuses)
+        if statuses <= {"error", "timeout", "abstain", "scored"}:
+            assert each not in right
+            assert each not in wrong
+
+
+@settings(max_examples=100, deadline=None)
+@given(given_attempts=attempts(), count=st.integers(1, 4), stranger=attempts())
+def test_a_random_choice_depends_on_ids_alone(given_attempts: list[Attempt], count: int, stranger: Any) -> None:
+    chosen = {each.sample.id for each in Random(count)(given_attempts)}
+    assert {each.sample.id for each in Random(count)(list(reversed(given_attempts)))} == chosen
+
+
+def test_random_choices_differ_by_seed_and_are_fair() -> None:
+    many = [attempt(i) for i in range(10)]
+    counts = [0] * 10
+    for seed in range(500):
+        for each in Random(2, seed)(many):
+            counts[each.sample.index] += 1
+    assert sum(counts) == 1000
+    assert min(counts) > 60
+    assert max(counts) < 145
+
+
+@settings(max_examples=100, deadline=None)
+@given(given_attempts=attempts())
+def test_distinct_leaves_one_of_each_text(given_attempts: list[Attempt]) -> None:
+    kept = [normalised(each.sample.text) for each in distinct(given_attempts)]
+    assert len(kept) == len(set(kept))
+    assert set(kept) == {normalised(each.sample.text) for each in given_attempts}
+
+
+def test_distinct_looks_through_case_width_and_space() -> None:
+    texts = ["So it is 2", "so  it\nis 2 ", "ＳＯ it is 2", "so it is 3"]
+    kept = distinct([attempt(i, text) for i, text in enumerate(texts)])
+    assert [each.sample.index for each in kept] == [0, 3]
+
+
+@settings(max_examples=100, deadline=None)
+@given(given_attempts=attempts(), count=st.integers(1, 4))
+def test_nothing_left_out_is_shorter_than_the_shortest(given_attempts: list[Attempt], count: int) -> None:
+    kept = Shortest(count)(given_attempts)
+    out = [each for each in given_attempts if each not in kept]
+    longest = max((len(each.sample.completion_ids) for each in kept), default=0)
+    assert all(len(each.sample.completion_ids) >= longest for each in out)
+
+
+def test_of_equally_short_ones_the_first() -> None:
+    kept = Shortest(2)([attempt(0, tokens=3), attempt(1, tokens=1), attempt(2, tokens=3), attempt(3, tokens=4)])
+    assert [each.sample.index for each in kept] == [0, 1]
+
+
+def test_finished_leaves_out_what_was_cut_off() -> None:
+    cut = [attempt(0, finish="length"), attempt(1), attempt(2, finish="gold")]
+    assert [each.sample.index for each in finished(cut)] == [1, 2]
+
+
+def test_uncited_looks_at_hinted_samples_only() -> None:
+    text = "the given answer is 2"
+    kept = uncited([attempt(0, text), attempt(1, text, template="hint"), attempt(2, "1+1=2", template="hint")])
+    assert [each.sample.index for each in kept] == [0, 2]
+
+
+@pytest.mark.parametrize("make", [AtMost, Shortest, Random])
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_cap_below_one_is_refused(make: Any, count: int) -> None:
+    with pytest.raises(RecipeError, match="at least 1"):
+        make(count)
+
+
+def test_rules_are_named_as_they_are_written() -> None:
+    rules: list[Rule] = [passed, AtMost(4), Random(2), Random(2, seed=3)]
+    assert [name_of(rule) for rule in rules] == ["passed", "AtMost(4)", "Random(2)", "Random(2, seed=3)"]

@@ -1,0 +1,233 @@
+"""A run on disk: what is there is whole, and nothing half-written is ever seen."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from selftrain import store as stores
+from selftrain import tables
+from selftrain.errors import StoreError
+from selftrain.records import Metric, Pick
+from selftrain.store import StageFolder, Store, differences, write_text
+
+
+def pick(number: int) -> Pick:
+    return Pick(sample=f"s{number}", problem="p", side="kept", rule="passed", weight=float(number))
+
+
+class Killed(BaseException):
+    """Stands for a kill in the middle of a write."""
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Any order of writes, kills at any step of a write, and re-opening; the model is a plain dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import tempfile
+
+        self.root = Path(tempfile.mkdtemp(prefix="store-"))
+        self.whole: dict[int, list[Pick]] = {}
+        self.bytes: dict[int, bytes] = {}
+        self.folder = self.opened()
+
+    def opened(self) -> StageFolder:
+        folder = Store(self.root).stage(1, 3, "select")
+        folder.begin({"settings": {"n": 1}})
+        return folder
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.root)
+
+    @rule(shard=st.integers(0, 5), numbers=st.lists(st.integers(0, 99), max_size=4))
+    def write(self, shard: int, numbers: list[int]) -> None:
+        if shard in self.whole:
+            return
+        rows = [pick(n) for n in numbers]
+        assert self.folder.write(shard, {Pick: rows, Metric: []}) == {"picks": len(rows), "metrics": 0}
+        self.whole[shard] = rows
+        self.bytes[shard] = self.folder.file(Pick, shard).read_bytes()
+
+    @rule(shard=st.integers(0, 5), numbers=st.lists(st.integers(0, 99), max_size=4), step=st.integers(0, 4))
+    def killed_while_writing(self, shard: int, numbers: list[int], step: int) -> None:
+        if shard in self.whole:
+            return
+        calls = 0
+        fsync, write = stores._fsync, tables.write
+
+        def dies(then: Callable[..., Any]) -> Callable[..., Any]:
+            def step_of_it(*arguments: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                if calls > step:
+                    raise Killed
+                return then(*arguments)
+
+            return step_of_it
+
+        stores._fsync, tables.write = dies(fsync), dies(write)
+        try:
+            self.folder.write(shard, {Pick: [pick(n) for n in numbers], Metric: []})
+        except Killed:
+            pass
+        else:
+            raise AssertionError("a write has more than four steps")
+        finally:
+            stores._fsync, tables.write = fsync, write
+
+    @rule(shard=st.integers(0, 5))
+    def rubbish_left_by_a_kill(self, shard: int) -> None:
+        if shard not in self.whole:
+            left = self.folder.path / f"part-{shard:05d}.unfinished"
+            left.mkdir(exist_ok=True)
+            (left / "picks.parquet").write_bytes(b"PAR1 half of it")
+
+    @rule()
+    def open_again(self) -> None:
+        self.folder = self.opened()
+        assert not list(self.folder.path.glob("*.unfinished"))
+
+    @invariant()
+    def only_whole_shards_are_there_and_they_stay_as_they_were(self) -> None:
+        assert self.folder.shards() == sorted(self.whole)
+        for shard, rows in self.whole.items():
+            assert self.folder.read(Pick, shard) == rows
+            assert self.folder.file(Pick, shard).read_bytes() == self.bytes[shard]
+        assert self.folder.count(Pick) == sum(map(len, self.whole.values()))
+        everything = [each for shard in sorted(self.whole) for each in self.whole[shard]]
+        assert self.folder.columns(Pick, ["sample"]).column(0).to_pylist() == [p.sample for p in everything]
+
+
+TestStore = StoreMachine.TestCase
+TestStore.settings = settings(max_examples=25, stateful_step_count=12, deadline=None)
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        folder = Store(tmp_path / name).stage(1, 1, "select")
+        folder.begin({})
+        folder.write(0, {Pick: [pick(n) for n in range(50)]})
+    one, two = (next((tmp_path / name).rglob("picks.parquet")).read_bytes() for name in "ab")
+    assert one == two
+
+
+def test_a_stage_is_done_only_when_it_says_so(tmp_path: Path) -> None:
+    folder = Store(tmp_path).stage(1, 1, "select")
+    folder.begin({"a": 1})
+    folder.write(0, {Pick: [pick(1)]})
+    assert not folder.done()
+    assert folder.summary() == {}
+    folder.finish({"pick": 1})
+    again = Store(tmp_path).stages(1)["select"]
+    assert again.done()
+    assert again.summary() == {"pick": 1}
+
+
+def test_a_key_is_taken_once_and_another_is_refused_by_field(tmp_path: Path) -> None:
+    folder = Store(tmp_path).stage(1, 1, "generate")
+    folder.begin({"settings": {"n": 32, "stop": ("a",)}, "version": 1})
+    folder.begin({"version": 1, "settings": {"stop": ["a"], "n": 32}})
+    with pytest.raises(StoreError, match=r"round-01/01-generate was made with other settings: n was 32, is 8;"):
+        folder.begin({"settings": {"n": 8, "stop": ["a"]}, "version": 1})
+
+
+@pytest.mark.parametrize(
+    ("stored", "asked", "said"),
+    [
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": 1}, {"a": 2}, ["a was 1, is 2"]),
+        ({"a": 1}, {}, ["a was 1, is not set"]),
+        ({}, {"a": "x"}, ['a was not set, is "x"']),
+        ({"settings": {"n": 1}}, {"settings": {"n": 2}}, ["n was 1, is 2"]),
+        ({"sampler": {"engine": "a"}}, {"sampler": {"engine": "b"}}, ['sampler.engine was "a", is "b"']),
+        ({"a": {"b": 1}}, {"a": None}, ['a was {"b": 1}, is not set']),
+        ({"a": 1, "b": 2}, {"a": 3, "b": 4}, ["a was 1, is 3", "b was 2, is 4"]),
+    ],
+)
+def test_differences_name_each_field(stored: Any, asked: Any, said: list[str]) -> None:
+    assert differences(stored, asked) == said
+
+
+def test_rounds_and_stages_are_listed_in_order(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for number, position, name in ((2, 1, "verify"), (0, 0, "problems"), (2, 0, "generate"), (10, 0, "generate")):
+        store.stage(number, position, name).begin({})
+    assert store.rounds() == [0, 2, 10]
+    assert list(store.stages(2)) == ["generate", "verify"]
+
+
+def test_a_text_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.yaml"
+    write_text(path, "first")
+
+    def killed(*_: Any) -> None:
+        raise Killed
+
+    monkeypatch.setattr(os, "fsync", killed)
+    with pytest.raises(Killed):
+        write_text(path, "second, much longer")
+    assert path.read_text() == "first"
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from selftrain.store import Store
+with Store(Path(sys.argv[1])).lock():
+    print("held", flush=True)
+    input()
+"""
+
+
+def test_the_lock_keeps_others_out_and_ends_with_its_process(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(StoreError, match=f"in use by another run .process {other.pid}."), Store(tmp_path).lock():
+            pass
+        other.kill()
+    with Store(tmp_path).lock():
+        assert (tmp_path / ".lock").read_text() == f"process {os.getpid()}"
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({"thesis.tex": ""}, "is not a run of selftrain"),
+        ({"run.yaml": "format: 2\n"}, "newer selftrain"),
+        ({"run.yaml": "recipe: star\n"}, "format unknown"),
+        ({"run.yaml": "format: 1\nrecipe: star\n"}, None),
+        ({".lock": "", "logs": ""}, None),
+        ({}, None),
+    ],
+)
+def test_what_a_folder_holds_is_looked_at_first(tmp_path: Path, files: dict[str, str], said: str | None) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    if said is None:
+        Store(tmp_path).check_format()
+    else:
+        with pytest.raises(StoreError, match=said):
+            Store(tmp_path).check_format()
+
+
+def test_lines_are_appended(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.append("events.jsonl", {"a": "é"})
+    store.append("events.jsonl", {"a": 2})
+    assert [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()] == [
+        {"a": "é"},
+        {"a": 2},
+    ]
