@@ -24,7 +24,7 @@ from selftrain.launch import Run
 from selftrain.plan import cores
 
 RESULTS = Path(__file__).parent / "results"
-SAME = {"keep": 4, "num_train_epochs": 2, "test": 200}
+SAME: dict[str, Any] = {"keep": 4, "num_train_epochs": 2, "test": 200}
 PHASES = {
     "start engine": ("start_s", ()),
     "sample": ("sample_s", ("generate",)),

@@ -129,6 +129,9 @@ def export(
     merge: Annotated[bool, typer.Option("--merge/--adapter", help="Merged weights, or the adapter alone.")] = True,
     push: Annotated[str | None, typer.Option(help="A hub repository to push to.")] = None,
     model: Annotated[str, typer.Option(help="Which of the run's models.")] = "policy",
+    dtype: Annotated[
+        str, typer.Option(help="bfloat16, float32, float16; auto takes bfloat16 if it is exact.")
+    ] = "auto",
 ) -> None:
     """Export an improved checkpoint with its model card; a merge that changes what the model says is refused."""
     from selftrain.release import export_round
@@ -137,7 +140,7 @@ def export(
         raise UserError(f"--round is {round!r}; it can be best or a number")
     number = None if round == "best" else int(round)
     with out.status("exporting, and comparing what was trained with what is exported"):
-        exported = export_round(folder, to, round=number, merge=merge, push=push, model=model)
+        exported = export_round(folder, to, round=number, merge=merge, push=push, model=model, dtype=dtype)
     out.print(f"exported to {exported.path}", markup=False, highlight=False, soft_wrap=True)
     if exported.parity is not None:
         out.print(f"compared with what was trained: {exported.parity}", markup=False, highlight=False)

@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from selftrain.errors import ConfigError, EngineError, near
+from selftrain.errors import Blocked, ConfigError, EngineError, near
 from selftrain.records import Ids
 
 if TYPE_CHECKING:
     from selftrain.backends.checkpoints import Contents
     from selftrain.backends.parity import Parity
 
-DTYPES = ("bfloat16", "float32", "float16")
+DTYPES = ("auto", "bfloat16", "float32", "float16")
 
 
 class Exported(NamedTuple):
     """What was exported, and how it compares with what was trained."""
 
     path: Path
+    dtype: str
     parity: "Parity | None"
     """None where there was no adapter to compare with."""
     url: str | None
@@ -33,14 +34,15 @@ def export(
     merge: bool = True,
     card: str | None = None,
     push: str | None = None,
-    dtype: str = "bfloat16",
+    dtype: str = "auto",
     prompts: Sequence[Ids] = (),
     base: str | None = None,
 ) -> Exported:
     """Write a checkpoint as a model folder, or its adapter with `base` as its reference; push it if asked.
 
     A merge that does not say what the adapter on its base says to `prompts` (default: the probe's) is refused, and
-    nothing is left behind. A hub repository that is not there yet is made private.
+    nothing is left behind. The dtype "auto" is bfloat16, or float32 where rounding to 16 bits parts too many texts. A
+    hub repository that is not there yet is made private.
     """
     from selftrain.backends import checkpoints
 
@@ -49,6 +51,28 @@ def export(
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"{to} is there and not empty; export to a new folder")
     contents = checkpoints.read(checkpoint)
+    asked = prompts or [probe.prompt_ids for probe in checkpoints.probes_of(checkpoint)]
+    try:
+        done = _appear(contents, to, merge, "bfloat16" if dtype == "auto" else dtype, asked, base, card)
+    except Blocked:
+        # Rounding to 16 bits alone can part the texts of a right merge; in float32 nothing but a wrong one can.
+        if dtype != "auto":
+            raise
+        done = _appear(contents, to, merge, "float32", asked, base, card)
+    return done._replace(url=_push(to, push)) if push else done
+
+
+def _appear(
+    contents: "Contents",
+    to: Path,
+    merge: bool,
+    dtype: str,
+    prompts: Sequence[Ids],
+    base: str | None,
+    card: str | None,
+) -> Exported:
+    from selftrain.backends import checkpoints
+
     parity = None
     with checkpoints.appearing(to) as folder:
         if merge:
@@ -56,13 +80,12 @@ def export(
             if contents.adapter:
                 from selftrain.backends.parity import check
 
-                asked = prompts or [probe.prompt_ids for probe in checkpoints.probes_of(checkpoint)]
-                parity = check(contents, folder, asked, dtype)
+                parity = check(contents, folder, prompts, dtype)
         else:
             _write_adapter(contents, folder, base)
         if card is not None:
             (folder / "README.md").write_text(card, encoding="utf-8")
-    return Exported(to, parity, _push(to, push) if push else None)
+    return Exported(to, dtype, parity, None)
 
 
 def _write_merged(contents: "Contents", folder: Path, dtype: str) -> None:

@@ -25,6 +25,7 @@ def export_round(
     merge: bool = True,
     push: str | None = None,
     model: str = "policy",
+    dtype: str = "auto",
 ) -> Exported:
     """Export a round's checkpoint (by default the best) to a new folder, and to a hub repository if asked.
 
@@ -41,6 +42,7 @@ def export_round(
         merge=merge,
         card=model_card(run, number, merged=merge),
         push=push,
+        dtype=dtype,
         prompts=_prompts(run, checkpoint),
         base=HUB_IDS.get(given, given),
     )
