@@ -1,0 +1,99 @@
+"""MakeExamples: rows of ids, the prompt without hint or shots, and no rationale that cites a hint."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from selftrain.records import Pick, Quarantined, Row, Sample
+from selftrain.stages import MakeExamples, build
+from selftrain.testing import sums
+from tests.stages.bench import Bench, sample
+
+TRAIN = sums(2)
+
+
+def built(root: Path, samples: list[Sample], side: Any = "kept", weight: float = 1.0) -> list[Any]:
+    picks = [Pick(sample=s.id, problem=s.problem, side=side, rule="passed", weight=weight) for s in samples]
+    return Bench(root, TRAIN).run(MakeExamples(), {"generate": samples, "select": picks})
+
+
+def text(ids: tuple[int, ...]) -> str:
+    return "".join(map(chr, ids))
+
+
+def test_a_row_is_the_prompt_and_the_ids_as_sampled(tmp_path: Path) -> None:
+    one = sample(TRAIN[0], text="it is 0")
+    (row,) = built(tmp_path, [one], weight=2.5)
+    prompt, completion = row.segments
+    assert (text(prompt.ids), prompt.train) == (f"user: {TRAIN[0].text}!\n", False)
+    assert (completion.ids, completion.train) == (one.completion_ids, True)
+    assert (row.kind, row.weight, row.sources, row.reencoded) == ("example", 2.5, (one.id,), False)
+
+
+@pytest.mark.parametrize("side", ["dropped", "rejected", "chosen"])
+def test_only_what_was_kept_becomes_a_row(tmp_path: Path, side: str) -> None:
+    assert built(tmp_path, [sample(TRAIN[0])], side) == []
+
+
+def test_ids_of_another_tokenizer_are_made_anew_and_the_row_says_so(tmp_path: Path) -> None:
+    (row,) = built(tmp_path, [sample(TRAIN[0], text="it is 0", tokenizer="other", completion_ids=(7, 8))])
+    assert row.segments[1].ids == (*map(ord, "it is 0"), 0)
+    assert row.reencoded
+
+
+def test_a_gold_solution_is_encoded_and_ended(tmp_path: Path) -> None:
+    gold = sample(TRAIN[0], text="0+0=0", tokenizer="", completion_ids=(), finish="gold", model="gold")
+    (row,) = built(tmp_path, [gold])
+    assert row.segments[1].ids == (*map(ord, "0+0=0"), 0)
+
+
+def test_a_stop_string_gets_the_end_token_and_a_cut_off_one_does_not(tmp_path: Path) -> None:
+    ids = tuple(map(ord, "abc"))
+    stopped, cut = built(
+        tmp_path, [sample(TRAIN[0], completion_ids=ids), sample(TRAIN[1], completion_ids=ids, finish="length")]
+    )
+    assert stopped.segments[1].ids == (*ids, 0)
+    assert cut.segments[1].ids == ids
+
+
+HINTED = tuple(map(ord, f"user: {TRAIN[0].text}!\n(The answer is 0.)\n"))
+
+
+def rows_of(root: Path, said: str) -> list[Any]:
+    return built(root, [sample(TRAIN[0], text=said, template="hint", prompt_ids=HINTED)])
+
+
+def test_the_prompt_of_a_hinted_row_has_no_hint(tmp_path: Path) -> None:
+    (row,) = rows_of(tmp_path, "0 and 0 make 0")
+    assert text(row.segments[0].ids) == f"user: {TRAIN[0].text}!\n"
+    assert "answer is" not in "".join(text(s.ids) for s in row.segments)
+
+
+CITING = [
+    "Since the given answer is 0, we are done: 0",
+    "As given, 0",
+    "The hint says 0",
+    "The answer was provided, so 0",
+    "We know from the provided answer that it is 0",
+    "(The answer is 0.)",
+]
+
+
+@pytest.mark.parametrize("said", CITING)
+def test_a_hinted_sample_that_cites_the_answer_never_becomes_a_row(
+    tmp_path: Path, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (found,) = rows_of(tmp_path / "sound", said)
+    assert isinstance(found, Quarantined)
+    assert found.why == "the rationale cites the hint"
+    # Sabotage: without the look at what it cites, the very same sample is trained on.
+    monkeypatch.setattr(build, "cites_hint", lambda text: False)
+    (found,) = rows_of(tmp_path / "sabotaged", said)
+    assert isinstance(found, Row)
+    assert said in "".join(text(s.ids) for s in found.segments)
+
+
+def test_without_a_hint_such_words_are_the_problems_own(tmp_path: Path) -> None:
+    (row,) = built(tmp_path, [sample(TRAIN[0], text=CITING[0])])
+    assert isinstance(row, Row)

@@ -1,0 +1,127 @@
+"""Generate and Gold: what is asked, what comes back, what could not be asked."""
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+
+from selftrain.errors import RecipeError
+from selftrain.records import Quarantined, Sample
+from selftrain.stages import Generate, Gold
+from selftrain.templates import Shot
+from selftrain.testing import FakeBackends, sums
+from tests.stages.bench import Bench, answers, sample, verdict
+
+TRAIN = sums(3)
+
+
+def test_n_samples_a_problem_in_order_with_what_was_sampled(tmp_path: Path) -> None:
+    found = Bench(tmp_path, TRAIN).run(Generate(n=2, temperature=0.5))
+    assert [(s.problem, s.index) for s in found] == [(p.id, i) for p in TRAIN for i in range(2)]
+    assert len({s.id for s in found}) == 6
+    for each in found:
+        assert each.completion_ids == (*map(ord, each.text), 0)
+        assert (each.model, each.template, each.finish, each.tokenizer) == ("base", "direct", "stop", "fake-tokens")
+        assert each.settings == {"temperature": 0.5, "top_p": 1.0, "top_k": 0}
+
+
+def test_the_same_again_gives_the_same(tmp_path: Path) -> None:
+    one, two = (Bench(tmp_path / name, TRAIN).run(Generate(n=4)) for name in "ab")
+    assert one == two
+    # And the samples of one problem are not copies of one another.
+    other = Bench(tmp_path / "c", TRAIN).run(Generate(n=4, name="second"))
+    assert [s.text for s in one] != [s.text for s in other]
+
+
+def test_the_prompt_is_the_runs_own_with_its_suffix(tmp_path: Path) -> None:
+    (first, *_) = Bench(tmp_path, TRAIN).run(Generate(n=1))
+    assert "".join(map(chr, first.prompt_ids)) == f"user: {TRAIN[0].text}!\n"
+
+
+def test_a_hint_is_in_the_prompt_and_the_sample_says_so(tmp_path: Path) -> None:
+    stage = Generate(n=1, template="hint")
+    (first, *_) = Bench(tmp_path, TRAIN).run(stage)
+    assert "".join(map(chr, first.prompt_ids)).endswith(f"(The answer is {TRAIN[0].answer}.)\n")
+    assert first.template == "hint"
+    assert stage.gold
+    assert not Generate().gold
+
+
+def test_a_hint_without_an_answer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="has no answer to give as a hint"):
+        Bench(tmp_path, [replace(TRAIN[0], answer=None)]).run(Generate(template="hint"))
+
+
+def test_shots_come_before_the_problem(tmp_path: Path) -> None:
+    stage = Generate(n=1, template="few-shot", shots=(Shot(prompt="1+2=", response="it is 3"),))
+    (first, *_) = Bench(tmp_path, TRAIN).run(stage)
+    assert "".join(map(chr, first.prompt_ids)) == f"user: 1+2=!\nassistant: it is 3\nuser: {TRAIN[0].text}!\n"
+
+
+def test_unsolved_are_those_for_which_nothing_passed(tmp_path: Path) -> None:
+    samples = [sample(p) for p in TRAIN]
+    said = ["pass", "fail", "error"]
+    before = {"generate": samples, "verify": [verdict(s, v) for s, v in zip(samples, said, strict=True)]}
+    found = Bench(tmp_path, TRAIN).run(Generate(name="again", n=1, only="unsolved"), before)
+    assert [s.problem for s in found] == [p.id for p in TRAIN[1:]]
+
+
+def test_a_prompt_that_fills_the_context_is_quarantined_and_counted(tmp_path: Path) -> None:
+    long = replace(TRAIN[0], id="long", prompt=({"role": "user", "content": "1" * 1990 + "+1="},))
+    bench = Bench(tmp_path, [long, TRAIN[1]])
+    found = bench.run(Generate(n=2))
+    refused = [each for each in found if type(each) is Quarantined]
+    assert [(q.problem, q.index) for q in refused] == [("long", 0), ("long", 1)]
+    assert "the model's context 2000" in refused[0].why
+    assert [s.problem for s in found if type(s) is Sample] == [TRAIN[1].id] * 2
+    assert len(bench.backends.samplers[0].requests) == 2
+
+
+def test_an_empty_completion_is_quarantined(tmp_path: Path) -> None:
+    def silent(prompt: str, skill: float, stream: Random) -> str:
+        return "  \n" if "0+1" in prompt else answers(prompt, skill, stream)
+
+    found = Bench(tmp_path, TRAIN, FakeBackends(silent)).run(Generate(n=1))
+    assert [type(each) for each in found] == [Sample, Quarantined, Sample]
+    assert found[1].why == "the completion is empty"
+
+
+def test_what_reaches_the_limit_is_marked(tmp_path: Path) -> None:
+    found = Bench(tmp_path, TRAIN).run(Generate(n=1, max_new_tokens=3))
+    assert {s.finish for s in found} == {"length"}
+    assert {len(s.completion_ids) for s in found} == {3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"n": 0}, "n is 0"),
+        ({"template": "hnt"}, "did you mean hint"),
+        ({"template": "few-shot"}, "needs shots"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0"),
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"top_p": 0.0}, "top_p is 0.0"),
+        ({"top_k": -1}, "top_k is -1"),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        Generate(**changes)
+
+
+def test_gold_solutions_enter_as_samples(tmp_path: Path) -> None:
+    found = Bench(tmp_path, [*TRAIN[:2], replace(TRAIN[2], solution=None)]).run(Gold())
+    assert [type(each) for each in found] == [Sample, Sample, Quarantined]
+    assert (found[0].text, found[0].finish, found[0].model) == (TRAIN[0].solution, "gold", "gold")
+    assert found[0].completion_ids == ()
+
+
+def test_a_share_of_gold_is_the_same_share_every_time(tmp_path: Path) -> None:
+    many = sums(200)
+    one, two = (Bench(tmp_path / name, many).run(Gold(share=0.3)) for name in "ab")
+    assert one == two
+    assert 35 < len(one) < 85
+    with pytest.raises(RecipeError, match="between 0 and 1"):
+        Gold(share=1.5)
