@@ -141,7 +141,7 @@ def export(
     number = None if round == "best" else int(round)
     with out.status("exporting, and comparing what was trained with what is exported"):
         exported = export_round(folder, to, round=number, merge=merge, push=push, model=model, dtype=dtype)
-    out.print(f"exported to {exported.path}", markup=False, highlight=False, soft_wrap=True)
+    out.print(f"exported to {exported.path} in {exported.dtype}", markup=False, highlight=False, soft_wrap=True)
     if exported.parity is not None:
         out.print(f"compared with what was trained: {exported.parity}", markup=False, highlight=False)
     if exported.url:
