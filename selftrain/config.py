@@ -146,9 +146,11 @@ def overrides(pairs: Sequence[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise ConfigError(f"{pair!r} is not a setting; write key=value")
         try:
-            found[key.strip()] = _number(yaml.safe_load(value)) if value else ""
+            read = _number(yaml.safe_load(value)) if value else ""
         except yaml.YAMLError as error:
             raise ConfigError(f"the value of {key} is not YAML: {' '.join(str(error).split())}") from error
+        # A plain text keeps the spaces around it: a suffix often begins with one.
+        found[key.strip()] = value if read == value.strip() else read
     return found
 
 

@@ -26,8 +26,8 @@ def stage(job: config.Job, name: str) -> Any:
 
 def test_a_key_of_the_run_file_an_argument_a_field_and_an_engines_argument_share_one_name_space() -> None:
     job = load(
-        "pool=7", "samples=3", "generate.top_p=0.9", "train.lora.r=4", "learning_rate=1e-3", "data=sums", "data.max_terms=4",
-        "sampler.dtype=float32", "model=nano", "prompt.suffix= Go.",
+        "pool=7", "samples=3", "generate.top_p=0.9", "train.lora.r=4", "learning_rate=1e-3", "data=sums",
+        "data.max_terms=4", "sampler.dtype=float32", "model=nano", "prompt.suffix= Go.",
     )  # fmt: skip
     assert job.file.pool == 7
     assert job.args["samples"] == 3

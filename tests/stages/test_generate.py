@@ -1,5 +1,6 @@
 """Generate and Gold: what is asked, what comes back, what could not be asked."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -63,7 +64,10 @@ def test_shots_come_before_the_problem(tmp_path: Path) -> None:
 def test_unsolved_are_those_for_which_nothing_passed(tmp_path: Path) -> None:
     samples = [sample(p) for p in TRAIN]
     said = ["pass", "fail", "error"]
-    before = {"generate": samples, "verify": [verdict(s, v) for s, v in zip(samples, said, strict=True)]}
+    before: dict[str, Sequence[Any]] = {
+        "generate": samples,
+        "verify": [verdict(s, v) for s, v in zip(samples, said, strict=True)],
+    }
     found = Bench(tmp_path, TRAIN).run(Generate(name="again", n=1, only="unsolved"), before)
     assert [s.problem for s in found] == [p.id for p in TRAIN[1:]]
 

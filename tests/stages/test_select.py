@@ -74,7 +74,8 @@ def test_copies_are_left_out_and_without_distinct_they_are_not(tmp_path: Path, s
 def test_a_cap_that_does_nothing_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def most(root: Path) -> int:
         found = Bench(root, TRAIN).run(Select(rules=(passed, AtMost(1))), attempts())
-        return max(sum(p.problem == problem.id and p.side == "kept" for p in found) for problem in TRAIN)
+        counts = [sum(1 for p in found if p.problem == problem.id and p.side == "kept") for problem in TRAIN]
+        return max(counts)
 
     assert most(tmp_path / "sound") == 1
     monkeypatch.setattr(AtMost, "__call__", lambda self, attempts: attempts)

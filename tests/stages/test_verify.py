@@ -1,7 +1,9 @@
 """Verify: who is judged, by whom, and what a judge may see."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from selftrain.records import Problem
 from selftrain.stages import Verify
@@ -27,7 +29,10 @@ def test_another_verifier_may_be_named(tmp_path: Path) -> None:
 
 def test_what_the_same_verifier_has_judged_is_left_alone(tmp_path: Path) -> None:
     samples = [sample(p, 0, f"it is {p.answer}") for p in TRAIN]
-    before = {"generate": samples, "verify": [verdict(samples[0], "fail"), verdict(samples[1], "pass", by="exact")]}
+    before: dict[str, Sequence[Any]] = {
+        "generate": samples,
+        "verify": [verdict(samples[0], "fail"), verdict(samples[1], "pass", by="exact")],
+    }
     found = Bench(tmp_path, TRAIN).run(Verify(name="second", of=("generate",)), before)
     assert [v.sample for v in found] == [samples[1].id, samples[2].id]
 
