@@ -96,7 +96,7 @@ class ServerSampler:
         """Return the log-probability of each completion token, in nats; only vLLM's server tells."""
         if not self.vllm:
             raise ConfigError("this server cannot score given tokens; use vLLM's server, or sampler=vllm")
-        return list(self._pool.map(self._score, sequences))
+        return list(self._pool.map(self._score_one_by_one if self._update == "lora" else self._score, sequences))
 
     def load(self, checkpoint: Path) -> None:
         """Serve these weights from now on: by their adapter with update=lora, else only if they are served already."""
@@ -152,7 +152,7 @@ class ServerSampler:
         self.gap: float | None = None
         if not (self.vllm and new.probes):
             return
-        self.gap = gap(new.probes, self.score(new.sequences))
+        self.gap = gap(new.probes, list(self._pool.map(self._score_one_by_one, new.sequences)))
         if not self.gap <= FRESH * TOLERANCE["half"]:
             raise EngineError(
                 f"the server's {self._adapter or self.model} differs from {new.folder} by {self.gap:.3f} nats a token "
@@ -217,9 +217,21 @@ class ServerSampler:
 
     def _score(self, sequence: Scored) -> tuple[float, ...]:
         ids = [*sequence.prompt_ids, *sequence.completion_ids]
-        body = {"model": self._adapter or self.model, "prompt": ids, "max_tokens": 1, "temperature": 0.0}
-        table = self._post("/v1/completions", {**body, "prompt_logprobs": 0})["choices"][0]["prompt_logprobs"]
-        return tuple(float(table[at][str(ids[at])]["logprob"]) for at in range(len(sequence.prompt_ids), len(ids)))
+        first = len(sequence.prompt_ids)
+        body = {"model": self.model, "prompt": ids, "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
+        table = self._post("/v1/completions", body)["choices"][0]["prompt_logprobs"]
+        return tuple(float(table[at][str(ids[at])]["logprob"]) for at in range(first, len(ids)))
+
+    def _score_one_by_one(self, sequence: Scored) -> tuple[float, ...]:
+        """Score without prompt log-probabilities: a vLLM server with adapters on a CPU dies when asked for them."""
+        ids = [*sequence.prompt_ids, *sequence.completion_ids]
+        return tuple(self._score_next(ids[:at], ids[at]) for at in range(len(sequence.prompt_ids), len(ids)))
+
+    def _score_next(self, prompt: list[int], token: int) -> float:
+        body: dict[str, Any] = {"model": self._adapter or self.model, "prompt": prompt, "max_tokens": 1}
+        body |= {"temperature": 0.0, "logprobs": 1, "logprob_token_ids": [token], "return_tokens_as_token_ids": True}
+        told = self._post("/v1/completions", body)["choices"][0]["logprobs"]["top_logprobs"][0]
+        return float(told[f"token_id:{token}"])
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._send("POST", path, body)

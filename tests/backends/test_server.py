@@ -127,8 +127,13 @@ def test_wrong_settings_say_what_to_do(folder: Path, plain: Plain, settings: dic
         ServerSampler(folder, settings=given)
 
 
+ADAPTERS = ("--enable-lora", "--max-lora-rank", "16")
+
+
 @pytest.fixture(scope="module")
-def address(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def address(
+    request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The address of vLLM's own server, which holds the tiny model."""
     pytest.importorskip("vllm")
     with socket.socket() as free:
@@ -136,7 +141,7 @@ def address(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         port = free.getsockname()[1]
     arguments = ["--model", str(tiny_model), "--host", "127.0.0.1", "--port", str(port), "--enforce-eager"]
     arguments += ["--dtype", "float32", "--block-size", "32", "--max-num-seqs", "16", "--kv-cache-memory-bytes", "128M"]
-    arguments += ["--no-enable-chunked-prefill", "--enable-lora", "--max-lora-rank", "16"]
+    arguments += ["--no-enable-chunked-prefill", *request.param]
     env = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1", "OMP_WAIT_POLICY": "PASSIVE", "VLLM_NO_USAGE_STATS": "1"}
     log = tmp_path_factory.mktemp("api") / "log"
     with log.open("wb") as output:
@@ -167,6 +172,7 @@ def healthy(url: str) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("address", [()], indirect=True)
 def test_vllms_server_gives_ids_scores_and_streams(address: str, start: Path) -> None:
     sampler = ServerSampler(start, settings={"url": address})
     assert sampler.context == 256
@@ -196,13 +202,13 @@ def test_vllms_server_gives_ids_scores_and_streams(address: str, start: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("address", [ADAPTERS], indirect=True)
 def test_update_lora_serves_the_adapter_and_none_refuses(
     address: str, start: Path, trainer: TrlTrainer, tmp_path: Path
 ) -> None:
     rows = tiny.write(tiny.sums(16), tmp_path / "rows.parquet")
-    job = TrainJob(
-        rows=(rows,), start=start, out=tmp_path / "train", settings={"learning_rate": 0.02}, lora={"r": 8}, seed=1
-    )
+    settings = {"learning_rate": 0.02, "warmup_steps": 0, "per_device_train_batch_size": 4}
+    job = TrainJob(rows=(rows,), start=start, out=tmp_path / "train", settings=settings, lora={"r": 8}, seed=1)
     trained = trainer.train(job, lambda steps: None)
     fixed = ServerSampler(start, settings={"url": address})
     with pytest.raises(ConfigError, match="recipes of one round"):
