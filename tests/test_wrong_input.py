@@ -94,13 +94,16 @@ def test_the_small_run_of_these_tests_is_right_otherwise() -> None:
         ("=3", "write key=value"),
         ("rounds=[1", "not YAML"),
         ("prompt=short", "prompt='short'"),
-        ("pool=100000000", "ask for fewer"),
         ("samples=1000000000", "GB free"),
         ("--nosuch", "no such option: --nosuch"),
     ],
 )
 def test_a_wrong_setting(setting: str, said: str) -> None:
     assert said in rejected(setting)
+
+
+def test_more_problems_than_there_are() -> None:
+    assert "ask for fewer" in rejected("data.max_terms=2", "data.max_digits=1", "pool=1000")
 
 
 def test_a_wrong_recipe() -> None:

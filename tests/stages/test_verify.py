@@ -5,7 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from selftrain.records import Problem
+from selftrain.round import Part
 from selftrain.stages import Verify
 from selftrain.testing import sums
 from tests.stages.bench import Bench, sample, verdict
@@ -51,6 +54,17 @@ def test_a_blind_verifier_sees_no_gold_answer(tmp_path: Path) -> None:
         assert stage.gold is not blind
     # The same verifier does see the answer where the stage lets it, so the test could fail.
     assert seen == {False: {"pass"}, True: {"fail"}}
+
+
+def test_gold_that_is_not_taken_away_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier = tmp_path / "peeks.py"
+    verifier.write_text("def verify(*, problem, response):\n    return problem.answer is not None\n")
+    samples = [sample(p) for p in TRAIN]
+    stage = Verify(by=str(verifier), blind=True)
+    sound = Bench(tmp_path / "sound", TRAIN).run(stage, {"generate": samples})
+    monkeypatch.setattr(Part, "_visible", lambda self, problems: problems)
+    sabotaged = Bench(tmp_path / "sabotaged", TRAIN).run(stage, {"generate": samples})
+    assert ({v.status for v in sound}, {v.status for v in sabotaged}) == ({"fail"}, {"pass"})
 
 
 def test_a_problem_without_a_readable_answer_is_an_error_not_a_fail(tmp_path: Path) -> None:
