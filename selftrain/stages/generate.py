@@ -126,7 +126,8 @@ class Generate(Stage):
                 text=done.text,
                 prompt_ids=request.prompt_ids,
                 completion_ids=done.ids,
-                tokenizer=tokens.id,
+                # Ids that a server could not give are no sampled ids: rows of them are marked.
+                tokenizer="" if done.reencoded else tokens.id,
                 finish="length" if done.finish == "length" else "stop",
                 model=checkpoint.id,
                 template=self.template,
