@@ -7,7 +7,7 @@ import pytest
 
 from selftrain import measure
 from selftrain.errors import ConfigError, ModelError
-from tests.front_door import called
+from tests.front_door import call
 
 SIZE = ("test=24", "valid=8", "max_new_tokens=48")
 
@@ -23,11 +23,11 @@ def test_a_model_against_itself_gains_nothing() -> None:
 
 def test_it_takes_the_protocol_of_a_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    code, _, error = called("run", "random_select", "--model", "nano", "--data", "sums", "--out", str(out), "pool=8",
+    code, _, error = call("run", "random_select", "--model", "nano", "--data", "sums", "--out", str(out), "pool=8",
                             "rounds=1", "samples=2", "keep=1", *SIZE)  # fmt: skip
     assert code in (0, 3), error
     stored = json.loads((out / "metrics.jsonl").read_text().splitlines()[0])
-    code, printed, error = called("eval", "nano", "--like", str(out), "--split", "valid", "--json")
+    code, printed, error = call("eval", "nano", "--like", str(out), "--split", "valid", "--json")
     assert code == 0, error
     assert json.loads(printed)["metrics"]["accuracy"]["value"] == stored["value"]
     assert stored["split"] == "valid"
