@@ -100,10 +100,15 @@ def test_verify_writes_verdicts_and_ends_with_the_summary(tmp_path: Path) -> Non
     assert [v["status"] for v in verdicts] == ["fail", "pass"] * 3
 
 
+LISTEN = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+
+
 def test_a_run_that_is_interrupted_ends_with_130_and_goes_on(tmp_path: Path) -> None:
     """Ctrl-C in a real process; status says where it stands, and the same command goes on to the limit."""
     command = [sys.executable, "-m", "selftrain.cli", "run", "rest_em", *SMALL, "--out", "run"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    # A job in the background of a shell without job control is started with the signal ignored, and hands that on.
+    command = [sys.executable, "-c", LISTEN, *command]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

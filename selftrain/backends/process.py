@@ -24,6 +24,8 @@ from selftrain.errors import EngineError
 
 OWNER = "SELFTRAIN_OWNER"
 """Environment variable: the process id whose end ends us. Grandchildren inherit it."""
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads that spin while they wait cost a tenfold slowdown as soon as anything else wants a core."""
 PIPE = "SELFTRAIN_PIPE"
 """Environment variable: the file descriptor of a child's pipe to its owner."""
 POLL_SECONDS = 0.3
@@ -101,7 +103,14 @@ def start(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **_search_path(), **(env or {}), OWNER: str(os.getpid()), PIPE: str(theirs.fileno())},
+            env={
+                **PATIENT,
+                **os.environ,
+                **_search_path(),
+                **(env or {}),
+                OWNER: str(os.getpid()),
+                PIPE: str(theirs.fileno()),
+            },
             pass_fds=(theirs.fileno(),),
             start_new_session=True,
         )

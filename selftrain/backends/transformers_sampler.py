@@ -110,8 +110,7 @@ class TransformersSampler:
 
     def _launch(self, starts: int) -> Child:
         settings = {"model": str(self._served.folder), **self._settings}
-        # Threads that spin while they wait slow everything down as soon as anything else wants a core.
-        quiet = {"OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+        quiet = {"TOKENIZERS_PARALLELISM": "false"}
         env = {name: value for name, value in quiet.items() if name not in os.environ}
         return start(self.module, json.dumps(settings), log=self._log, python=self._python, env=env)
 

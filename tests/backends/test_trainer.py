@@ -157,6 +157,12 @@ def test_the_work_of_another_job_is_not_gone_on_with(trainer: TrlTrainer, start:
     assert trainer.train(asked, silent).steps == 5
 
 
+def test_a_single_step_changes_the_weights(trainer: TrlTrainer, start: Path, tmp_path: Path) -> None:
+    done = trainer.train(job(start, tmp_path / "train", rows=4), silent)
+    assert done.steps == 1
+    assert done.id != checkpoints.read(start).id
+
+
 def test_what_went_wrong_is_quoted_and_the_next_training_works(
     trainer: TrlTrainer, start: Path, tmp_path: Path
 ) -> None:
