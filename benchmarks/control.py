@@ -1,6 +1,6 @@
 """A recipe against its control at the same budget, over several seeds: is the gain due to the verifier?
 
-python benchmarks/control.py --work WORK [--recipe rest_em] [--control random_select] [--preset demo] [--seeds 3]
+python benchmarks/control.py --work WORK [--recipe rest_em] [--control random_select] [--preset demo] [--seeds 3] [--rounds 3]
 
 A seed draws other problems for every split, and other samples. Both recipes of a seed have the same problems, so their
 greedy outcomes on test are paired by problem. Each recipe counts with its own best round (round 0, the base model, if
@@ -32,19 +32,20 @@ def main() -> None:
     parser.add_argument("--control", default="random_select")
     parser.add_argument("--preset", default="demo")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
     runs = {
-        (seed, name): finished(name, asked.preset, seed, asked.work / f"{name}-{seed}")
+        (seed, name): finished(name, asked.preset, seed, asked.rounds, asked.work / f"{name}-{seed}")
         for seed in range(asked.seeds)
         for name in (asked.recipe, asked.control)
     }
-    write(runs, asked.recipe, asked.control, asked.preset, asked.seeds)
+    write(runs, asked)
 
 
-def finished(recipe: str, preset: str, seed: int, out: Path) -> Run:
+def finished(recipe: str, preset: str, seed: int, rounds: int, out: Path) -> Run:
     """Return a run, made first if it isn't there; a gate that accepts nothing is a result, not an error."""
     begun = time.monotonic()
-    run = selftrain.run(recipe, preset=preset, seed=seed, out=str(out))
+    run = selftrain.run(recipe, preset=preset, seed=seed, rounds=rounds, out=str(out))
     print(f"{recipe} seed {seed}: best round {run.best}, {time.monotonic() - begun:.0f} s", flush=True)
     return run
 
@@ -62,13 +63,14 @@ def against(one: dict[str, float], other: dict[str, float]) -> list[float]:
     return [one[id] - other[id] for id in one]
 
 
-def write(runs: dict[tuple[int, str], Run], recipe: str, control: str, preset: str, seeds: int) -> None:
+def write(runs: dict[tuple[int, str], Run], asked: argparse.Namespace) -> None:
     """Write the table and the figures behind it."""
+    recipe, control, preset, seeds = asked.recipe, asked.control, asked.preset, asked.seeds
     lines = [
         f"# {recipe} against {control}, preset {preset}",
         "",
         f"`python benchmarks/control.py --work WORK --recipe {recipe} --control {control} --preset {preset}"
-        f" --seeds {seeds}`",
+        f" --seeds {seeds} --rounds {asked.rounds}`",
         "",
         f"Commit {commit()}, {platform.machine()}, {cores()} cores. Greedy accuracy on test; differences in points with"
         " 95 % bootstrap intervals, paired by problem.",
@@ -98,7 +100,7 @@ def write(runs: dict[tuple[int, str], Run], recipe: str, control: str, preset: s
     lines.append("| all | | | | | | " + " | ".join(shown(each) for each in pooled.values()) + " |")
     figures = {name: estimate._asdict() for name, estimate in pooled.items()}
     RESULTS.mkdir(exist_ok=True)
-    name = f"control-{recipe}-{preset}"
+    name = f"control-{recipe}-{preset}-{asked.rounds}-rounds"
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (RESULTS / f"{name}.json").write_text(json.dumps({"commit": commit(), "pooled": figures}, indent=1) + "\n")
     print("\n".join(lines))
