@@ -1,6 +1,7 @@
 """A recipe against its control at the same budget, over several seeds: is the gain due to the verifier?
 
-python benchmarks/control.py --work WORK [--recipe rest_em] [--control random_select] [--preset demo] [--seeds 3] [--rounds 3]
+python benchmarks/control.py --work WORK [--recipe rest_em] [--control random_select] [--preset demo] [--seeds 3]
+                             [--rounds 3]
 
 A seed draws other problems for every split, and other samples. Both recipes of a seed have the same problems, so their
 greedy outcomes on test are paired by problem. Each recipe counts with its own best round (round 0, the base model, if
