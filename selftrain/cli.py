@@ -50,9 +50,9 @@ def run(
     max_tokens: Annotated[int | None, typer.Option(help="Stop at the next stage boundary after so many.")] = None,
 ) -> None:
     """Launch a self-training run, or go on with an interrupted one."""
-    from selftrain import config, launch, progress, summary
+    from selftrain import config, launch, progress, runfile, summary
 
-    given = config.overrides(settings or [])
+    given = runfile.overrides(settings or [])
     named: dict[str, Any] = {"model": model, "data": data, "eval": eval, "out": out_folder and str(out_folder)}
     named |= {"max_hours": max_hours, "max_tokens": max_tokens}
     given |= {key: value for key, value in named.items() if value is not None}
@@ -159,11 +159,17 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure any model by a run's protocol."""
-    from selftrain import config, measure, progress
+    from selftrain import measure, progress, runfile
 
     with progress.watcher(err if as_json else out) as watcher:
         result = measure.evaluate(
-            model, config.overrides(settings or []), data=data, against=against, like=like, split=split, watcher=watcher
+            model,
+            runfile.overrides(settings or []),
+            data=data,
+            against=against,
+            like=like,
+            split=split,
+            watcher=watcher,
         )
     if as_json:
         typer.echo(json.dumps(result.as_json(), indent=1))

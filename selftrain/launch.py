@@ -23,6 +23,7 @@ from selftrain.plan import Plan, Size, cores, make_plan, words
 from selftrain.recipe import Stage
 from selftrain.records import Checkpoint, Metric, Problem, digest
 from selftrain.round import PROBLEMS, History
+from selftrain.runfile import RunFile
 from selftrain.store import FORMAT, Store, write_text
 from selftrain.verify import load_verifier
 
@@ -194,7 +195,7 @@ def prepare(job: config.Job, watcher: Watcher | None = None) -> Prepared:
     return Prepared(job=job, store=store, model=model, splits=splits, backends=backends, plan=plan)
 
 
-def load_splits(file: config.RunFile) -> problems.Splits:
+def load_splits(file: RunFile) -> problems.Splits:
     """Return the problems of a run file by split."""
     settings = {name: value for name, value in file.data.items() if name != "name"}
     sizes = {"train": file.pool, "valid": file.valid, "test": file.test}

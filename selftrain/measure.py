@@ -11,6 +11,7 @@ from selftrain.controller import Watcher
 from selftrain.errors import ConfigError
 from selftrain.recipe import Recipe, Stage
 from selftrain.records import Metric, Outcome
+from selftrain.runfile import read_file, run_file
 from selftrain.stages import Evaluate
 from selftrain.store import Store
 
@@ -81,13 +82,13 @@ def _asked(settings: Mapping[str, Any], data: str, like: Path | None) -> config.
     stage: Stage = Evaluate()
     if like is not None:
         root = launch.Run.open(like).root
-        asked = config.read_file(root / "run.yaml")
+        asked = read_file(root / "run.yaml")
         stage = next((each for each in config.stored(root).recipe.given() if each.baseline), stage)
         kept = ("data", "eval", "pool", "valid", "test", "seed", "verifier", "prompt", "sampler")
         rest = {key: value for key, value in asked.items() if key in kept} | rest
     else:
         rest = {"data": data, "pool": 1} | rest
-    file = config.run_file({"recipe": "eval", **rest})
+    file = run_file({"recipe": "eval", **rest})
     # No rounds: round 0 alone is the evaluation of the model as it is.
     recipe = Recipe(paper="none: an evaluation", rounds=0, each_round=[config.with_fields(stage, own)])
     return config.Job(file=file, recipe=recipe, args={}, stages={}, protocol=file.prompt.protocol())

@@ -9,14 +9,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selftrain import config
+from selftrain import config, runfile
 from selftrain.errors import ConfigError, RecipeError, UserError
 from selftrain.recipe import Recipe, Stage
 from selftrain.stages import Evaluate, Generate, Select, Train, Verify
 
 
 def load(*pairs: str, recipe: str = "rest_em") -> config.Job:
-    return config.load(recipe, config.overrides(pairs))
+    return config.load(recipe, runfile.overrides(pairs))
 
 
 def stage(job: config.Job, name: str) -> Any:
@@ -68,12 +68,12 @@ def test_a_job_written_down_gives_the_same_job(tmp_path: Path, recipe: str) -> N
 )
 def test_pairs_are_read_as_yaml(pairs: dict[str, Any]) -> None:
     assert (
-        config.overrides([f"{key}={yaml.safe_dump(value).split(chr(10))[0]}" for key, value in pairs.items()]) == pairs
+        runfile.overrides([f"{key}={yaml.safe_dump(value).split(chr(10))[0]}" for key, value in pairs.items()]) == pairs
     )
 
 
 def test_numbers_as_people_write_them() -> None:
-    found = config.overrides(["a=1e-4", "b=2E3", "c=1.5", "d=", "e=[1, 2]", "f=gym:chain_sum", "g=null", "h=a=b"])
+    found = runfile.overrides(["a=1e-4", "b=2E3", "c=1.5", "d=", "e=[1, 2]", "f=gym:chain_sum", "g=null", "h=a=b"])
     assert found == {
         "a": 1e-4, "b": 2000.0, "c": 1.5, "d": "", "e": [1, 2], "f": "gym:chain_sum", "g": None, "h": "a=b",
     }  # fmt: skip
@@ -82,7 +82,7 @@ def test_numbers_as_people_write_them() -> None:
 @given(st.lists(st.text(max_size=12), max_size=3))
 def test_any_text_is_read_or_refused_as_a_users_mistake(pairs: list[str]) -> None:
     try:
-        found = config.overrides(pairs)
+        found = runfile.overrides(pairs)
     except ConfigError:
         return
     assert all("=" in pair for pair in pairs)

@@ -10,10 +10,10 @@ from typing import Any
 from selftrain import answers, plugins
 from selftrain.backends import models
 from selftrain.backends.arguments import vllm_names
-from selftrain.config import RunFile
 from selftrain.errors import ConfigError, near
 from selftrain.lab import Sampler, Tokens, Trainer, Verifiers
 from selftrain.records import Json
+from selftrain.runfile import RunFile
 
 SMALL = 5_000_000
 """Parameters up to which `sampler: auto` takes the transformers sampler: there vLLM's overhead is the larger part."""
