@@ -267,7 +267,7 @@ def _interruptible() -> Iterator[None]:
 def main() -> None:
     """Run a command; a user's mistake is one line and exit code 2, never a traceback."""
     # Before torch is loaded: an export compares models in this process.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     try:
         with _interruptible():
             code = app(standalone_mode=False) or 0
