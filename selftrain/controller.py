@@ -281,4 +281,5 @@ def _came(stage: Stage, folder: StageFolder, summary: Json) -> str:
     if Decision in stage.writes:
         said = [f"{each.outcome.replace('_', ' ')}: {each.why}" for each in folder.read(Decision, 0)]
     tokens = f", {summary['tokens']:,} tokens" if summary.get("tokens") else ""
-    return f"{', '.join(said) or 'nothing'}{tokens}, {summary['busy_seconds']:.0f} s"
+    took = f", {summary['wall_seconds']:.0f} s" if summary["wall_seconds"] >= 0.5 else ""
+    return f"{', '.join(said) or 'nothing'}{tokens}{took}"
