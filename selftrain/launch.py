@@ -19,7 +19,7 @@ from selftrain.controller import Controller, Limits, Watcher
 from selftrain.errors import Blocked, ConfigError, StoreError
 from selftrain.history import read_history
 from selftrain.lab import Lab
-from selftrain.plan import Plan, Size, cores, make_plan, words
+from selftrain.plan import Plan, Size, cores, make_plan
 from selftrain.recipe import Stage
 from selftrain.records import Checkpoint, Metric, Problem, digest
 from selftrain.round import PROBLEMS, History
@@ -295,8 +295,3 @@ def _check_disk(out: Path, plan: Plan) -> None:
 
 def _cuda() -> bool:
     return shutil.which("nvidia-smi") is not None and any(Path("/dev").glob("nvidia[0-9]*"))
-
-
-def summary_words(job: config.Job) -> str:
-    """The words of the round, for the model card."""
-    return words(job.recipe.stages(History()), job.recipe)
