@@ -102,7 +102,7 @@ class Generate(Stage):
             logprob=self.logprob,
         )
         asked: list[tuple[Problem, int, Request]] = []
-        for problem in self._chosen(part):
+        for problem in _chosen(part, self.only):
             messages = TEMPLATES[self.template](lab.protocol, problem, self.shots)
             ids = tokens.render(messages)
             for index in range(self.n):
@@ -134,13 +134,6 @@ class Generate(Stage):
                 logprob=done.logprob,
                 settings={"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k},
             )
-
-    def _chosen(self, part: Part) -> list[Problem]:
-        problems = part.problems()
-        if self.only == "all":
-            return problems
-        solved = {id for id, attempts in part.attempts().items() if any(each.passed for each in attempts)}
-        return [problem for problem in problems if problem.id not in solved]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,11 +167,8 @@ class Gold(Stage):
 
     def run(self, part: Part, lab: Lab) -> Iterator[Sample | Quarantined]:
         """Write a sample for each problem that has a solution."""
-        solved: set[str] = set()
-        if self.only == "unsolved":
-            solved = {id for id, attempts in part.attempts().items() if any(each.passed for each in attempts)}
-        for problem in part.problems():
-            if problem.id in solved or seed_of("gold", problem.id) >= self.share * 2**31:
+        for problem in _chosen(part, self.only):
+            if seed_of("gold", problem.id) >= self.share * 2**31:
                 continue
             if not problem.solution:
                 yield Quarantined(problem=problem.id, index=0, why="the problem has no gold solution")
@@ -195,3 +185,12 @@ class Gold(Stage):
                 model="gold",
                 template="gold",
             )
+
+
+def _chosen(part: Part, only: Only) -> list[Problem]:
+    """The part's problems, or those for which nothing has passed yet in this round."""
+    problems = part.problems()
+    if only == "all":
+        return problems
+    solved = {id for id, attempts in part.attempts().items() if any(each.passed for each in attempts)}
+    return [problem for problem in problems if problem.id not in solved]
