@@ -273,3 +273,7 @@ class Case:
     prompt: str = ""
     tests: str | None = None
     meta: Json = field(default_factory=dict)
+    settings: Json = field(default_factory=dict)
+    """The verifier's settings that the case is for."""
+    template: str = "direct"
+    """The sample's template; some verifiers of groups tell the samples of a problem apart by it."""

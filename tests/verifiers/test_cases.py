@@ -1,12 +1,13 @@
 """Every verifier meets its own cases, and the contract."""
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from selftrain.plugins import available
-from selftrain.records import Case, Problem, Sample, Score
-from selftrain.verify import LoadedVerifier, load_verifier
+from selftrain.records import Case, Problem, Sample, Score, digest
+from selftrain.verify import load_verifier
 
 
 def problem_of(case: Case) -> Problem:
@@ -24,30 +25,33 @@ def sample_of(case: Case, index: int) -> Sample:
         tokenizer="",
         finish="stop",
         model="test",
+        template=case.template,
     )
 
 
-def judged(verifier: LoadedVerifier) -> Iterator[tuple[Case, Score]]:
-    """Judge the cases one by one; for a group verifier the cases of equal problems are a group."""
-    if not verifier.group:
-        for case in verifier.cases:
-            yield case, verifier.judge(problem=problem_of(case), response=case.response)
-        return
+def judged(name: str) -> Iterator[tuple[Case, Score]]:
+    """Judge a verifier's cases; for a group verifier the cases of one problem and of the same settings are a group."""
     groups: dict[str, list[Case]] = {}
-    for case in verifier.cases:
-        groups.setdefault(problem_of(case).id, []).append(case)
+    for case in load_verifier(name).cases:
+        groups.setdefault(digest(dict(case.settings), problem_of(case).id), []).append(case)
     for cases in groups.values():
-        attempts = [sample_of(case, index) for index, case in enumerate(cases)]
-        yield from zip(cases, verifier.judge_group(problem=problem_of(cases[0]), attempts=attempts), strict=True)
+        problem, settings = problem_of(cases[0]), cases[0].settings
+        verifier = load_verifier(json.dumps({"name": name, **settings}) if settings else name)
+        if verifier.group:
+            attempts = [sample_of(case, index) for index, case in enumerate(cases)]
+            yield from zip(cases, verifier.judge_group(problem=problem, attempts=attempts), strict=True)
+        else:
+            for case in cases:
+                yield case, verifier.judge(problem=problem, response=case.response)
 
 
 @pytest.mark.parametrize("name", sorted(available("verifier")))
 def test_a_verifier_scores_its_own_cases(name: str) -> None:
     verifier = load_verifier(name)
-    if verifier.needs != "cpu":
-        pytest.skip(f"{name} needs a {verifier.needs}")
+    if verifier.asks:
+        pytest.skip(f"{name} asks for {', '.join(sorted(verifier.asks))}")
     assert {"pass", "fail"} <= {case.expect for case in verifier.cases}
-    wrong = [f"{case.response[:60]!r}: {score}" for case, score in judged(verifier) if score.status != case.expect]
+    wrong = [f"{case.response[:60]!r}: {score}" for case, score in judged(name) if score.status != case.expect]
     assert not wrong
 
 
