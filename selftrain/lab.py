@@ -3,6 +3,7 @@
 Stages meet these protocols only; nothing here imports a heavy library.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from selftrain.errors import EngineError
-from selftrain.records import Checkpoint, Ids, Json, JsonValue, Message, Problem, Sample, Verdict
+from selftrain.records import Checkpoint, Ids, Json, JsonValue, Message, Problem, Sample, Score, Verdict, seed_of
 from selftrain.templates import Protocol as Prompting
 
 Progress = Callable[[int], None]
@@ -147,14 +148,48 @@ class Trainer(Protocol):
 class Verifiers(Protocol):
     """Judges samples in worker processes, each item under a time limit."""
 
-    def verify(self, by: str, items: Sequence[tuple[Problem, Sample]]) -> Iterator[Verdict]:
+    def verify(
+        self, by: str, items: Sequence[tuple[Problem, Sample]], *, model: "AskedModel | None" = None
+    ) -> Iterator[Verdict]:
         """Yield one verdict per item, in any order; a verifier that raises or hangs gives error or timeout.
 
-        `by` is a verifier's name, path, or JSON with name and settings; '' takes each problem's own.
+        `by` is a verifier's name, path, or JSON with name and settings; '' takes each problem's own. `model` answers
+        those verifiers that ask one.
         """
 
     def close(self) -> None:
         """End the workers."""
+
+
+class AskedModel(Protocol):
+    """A model that a verifier may ask: what a `model` parameter gets."""
+
+    def sample(
+        self, prompts: Sequence[Sequence[Message]], *, n: int = 1, temperature: float = 0.0, max_tokens: int = 256
+    ) -> list[list[str]]:
+        """Return n responses to each prompt; raises ValueError for a prompt that is longer than the context."""
+
+    def score(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[tuple[float, ...]]:
+        """Return, for each prompt and response, the log-probability of each of the response's tokens, in nats."""
+
+
+class Scorer(Protocol):
+    """Reward and process models by folder or hub id: what a `scorer` parameter gets."""
+
+    def score(self, model: str, conversations: Sequence[Sequence[Message]]) -> list[float]:
+        """Return a sequence-classification model's reward for each conversation, whose last turn is the response."""
+
+    def step_scores(
+        self, model: str, prompt: Sequence[Message], responses: Sequence[Sequence[str]]
+    ) -> list[tuple[float, ...]]:
+        """Return, for each response given as its steps, the probability that each step is right, at its last token."""
+
+
+class Judge(Protocol):
+    """Another verifier: what a `judge` parameter gets."""
+
+    def __call__(self, spec: str, *, problem: Problem, response: str) -> Score:
+        """Return what the verifier with this spec says; raises what it raises."""
 
 
 class Tokens(Protocol):
@@ -249,6 +284,10 @@ class Lab:
             self._verifiers = self._verifiers or self.backends.verifiers()
             return self._verifiers
 
+    def asked(self, checkpoint: Checkpoint, name: str) -> "EngineModel":
+        """Return a checkpoint's model for verifiers to ask; `name` makes the requests' ids and seeds its own."""
+        return EngineModel(self.sampler(checkpoint), self.tokens(checkpoint), name, self.seed)
+
     @contextmanager
     def device_free(self) -> Iterator[None]:
         """Keep the engines off the device while the block runs."""
@@ -274,3 +313,49 @@ class Lab:
     def _open(self) -> None:
         if self._closed:
             raise EngineError("the run is ending")
+
+
+class EngineModel:
+    """An `AskedModel` that shares an engine with whoever else uses it; any thread may ask."""
+
+    _count = itertools.count()
+
+    def __init__(self, sampler: Sampler, tokens: Tokens, name: str, seed: int) -> None:
+        self._sampler = sampler
+        self._tokens = tokens
+        self._name = name
+        self._seed = seed
+
+    def sample(
+        self, prompts: Sequence[Sequence[Message]], *, n: int = 1, temperature: float = 0.0, max_tokens: int = 256
+    ) -> list[list[str]]:
+        """Return n responses to each prompt; the same question again gets the same seed."""
+        sampling = Sampling(temperature=temperature, max_tokens=max_tokens)
+        call = next(self._count)
+        ids = [self._tokens.render(prompt) for prompt in prompts]
+        for each in ids:
+            self._fitting(len(each))
+        requests = [
+            Request(id=f"{self._name}-{call}-{at}-{index}", prompt_ids=each, sampling=sampling)
+            for at, each in enumerate(ids)
+            for index in range(n)
+        ]
+        seed = seed_of(self._seed, self._name, ids, n, temperature)
+        texts = {done.id: done.text for done in self._sampler.sample(requests, seed=seed)}
+        said = [texts[request.id] for request in requests]
+        return [said[at : at + n] for at in range(0, len(said), n)]
+
+    def score(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[tuple[float, ...]]:
+        """Return the log-probability of each token of each response."""
+        scored = [Scored(self._tokens.render(prompt), self._tokens.encode(text)) for prompt, text in pairs]
+        for each in scored:
+            self._fitting(len(each.prompt_ids) + len(each.completion_ids) - 1)
+        filled = [each for each in scored if each.completion_ids]
+        found = iter(self._sampler.score(filled))
+        return [next(found) if each.completion_ids else () for each in scored]
+
+    def _fitting(self, length: int) -> None:
+        if length >= self._sampler.context:
+            raise ValueError(
+                f"a question of {length} tokens is longer than the model's context, {self._sampler.context}"
+            )

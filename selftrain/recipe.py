@@ -43,7 +43,6 @@ class Stage(ABC):
     """problem: a function of one shard, run as a pipeline with its neighbours; round: sees all shards at once."""
     version: ClassVar[int] = 1
     """Raised when the same settings give other records."""
-    uses: ClassVar[tuple[Resource, ...]] = ()
     hidden: ClassVar[bool] = False
     """No other stage reads what it writes; its name begins with "audit"."""
     baseline: ClassVar[bool] = False
@@ -66,6 +65,11 @@ class Stage(ABC):
     @abstractmethod
     def run(self, part: Part, lab: Lab) -> Iterable[Any]:
         """Do the work on one shard; return or yield the records."""
+
+    @property
+    def uses(self) -> tuple[Resource, ...]:
+        """The resources of the lab that it works with."""
+        return ()
 
     @property
     def gold(self) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from selftrain.controller import Controller, Limits, Watcher
-from selftrain.lab import Completion, Lab, Progress, Request, Scored, Trained, TrainJob
+from selftrain.lab import AskedModel, Completion, Lab, Progress, Request, Scored, Trained, TrainJob
 from selftrain.launch import Quiet
 from selftrain.recipe import Recipe
 from selftrain.records import Checkpoint, Ids, Json, Message, Problem, Row, Sample, Verdict, digest, seed_of
@@ -122,7 +122,9 @@ class FakeTrainer:
 class FakeVerifiers:
     """Runs real verifiers in this process, without a time limit."""
 
-    def verify(self, by: str, items: Sequence[tuple[Problem, Sample]]) -> Iterator[Verdict]:
+    def verify(
+        self, by: str, items: Sequence[tuple[Problem, Sample]], *, model: AskedModel | None = None
+    ) -> Iterator[Verdict]:
         """Judge the items, the last one first."""
         for problem, sample in reversed(items):
             name = by or problem.verifier

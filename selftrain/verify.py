@@ -2,14 +2,17 @@
 
 A verifier file defines `verify(*, problem, response)`, or `verify_group(*, problem, attempts)` which gets all samples
 of a problem at once, or a frozen dataclass `Verifier` with one of the two as a method and its settings as fields. It
-may set `needs` ("cpu", "sandbox" or "model"), `time_limit` (seconds for one response) and `cases` (its own test). True
-and False pass and fail, a float is a score, and a Score says all there is to say.
+may set `time_limit` (seconds for one response) and `cases` (its own test). True and False pass and fail, a float is a
+score, and a Score says all there is to say. What it needs beyond problem and response it asks for by a parameter of
+that name (`RESOURCES`, and `judge`, which calls the other verifiers that it names in `parts`).
 """
 
+import inspect
 import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from functools import lru_cache
 from types import ModuleType
 from typing import Any, NamedTuple, get_args
 
@@ -19,8 +22,18 @@ from selftrain.records import Case, Json, Problem, Sample, Score, Status
 
 TIME_LIMIT = 5.0
 """Seconds for one response where the verifier sets no `time_limit` of its own."""
-NEEDS = ("cpu", "sandbox", "model")
+RESOURCES = ("sandbox", "model", "scorer")
+"""What a verifier may ask for: `lab.Sandbox`, `lab.AskedModel`, `lab.Scorer`."""
 LONGEST_WHY = 1000
+
+
+Give = Callable[[str], object]
+"""Returns a resource by name."""
+
+
+def nothing(resource: str) -> object:
+    """Give no resource: for who loads a verifier only to look at it."""
+    raise PluginError(f"no {resource} is there for verifiers that ask for one")
 
 
 class Spec(NamedTuple):
@@ -36,26 +49,36 @@ class LoadedVerifier:
 
     spec: str
     name: str
-    needs: str
+    asks: frozenset[str]
+    """The resources that it or one of its parts asks for."""
     time_limit: float
     cases: tuple[Case, ...]
     group: bool
     """Whether it judges all samples of a problem at once."""
     call: Callable[..., object]
+    takes: tuple[str, ...] = ()
+    """Its own parameters beyond problem and response, or attempts."""
+    give: Give = nothing
 
     def judge(self, *, problem: Problem, response: str) -> Score:
         """Judge one response."""
-        return _score(self.call(problem=problem, response=response), self.name)
+        return _score(self.call(problem=problem, response=response, **self._given()), self.name)
 
     def judge_group(self, *, problem: Problem, attempts: Sequence[Sample]) -> list[Score]:
         """Judge all samples of a problem at once: one score each, in their order."""
-        answers = self.call(problem=problem, attempts=attempts)
+        answers = self.call(problem=problem, attempts=attempts, **self._given())
         if not isinstance(answers, Sequence) or isinstance(answers, str) or len(answers) != len(attempts):
             got = f"{len(answers)}" if isinstance(answers, Sequence) else type(answers).__name__
             raise TypeError(
                 f"verifier {self.name!r} must return one Score for each of {len(attempts)} samples, not {got}"
             )
         return [_score(answer, self.name) for answer in answers]
+
+    def _given(self) -> dict[str, object]:
+        return {name: self._judge if name == "judge" else self.give(name) for name in self.takes}
+
+    def _judge(self, spec: str, *, problem: Problem, response: str) -> Score:
+        return _loaded(spec or problem.verifier, self.give).judge(problem=problem, response=response)
 
 
 def parse_spec(spec: str) -> Spec:
@@ -72,8 +95,11 @@ def parse_spec(spec: str) -> Spec:
     return Spec(name, settings)
 
 
-def load_verifier(spec: str) -> LoadedVerifier:
-    """Load a verifier; raises PluginError if it isn't there, doesn't load, or doesn't have such settings."""
+def load_verifier(spec: str, give: Give = nothing, *, within: tuple[str, ...] = ()) -> LoadedVerifier:
+    """Load a verifier; raises PluginError if it isn't there, doesn't load, or doesn't have such settings.
+
+    `give` hands it the resources it asks for; `within` are the verifiers that it is a part of.
+    """
     name, settings = parse_spec(spec)
     module = plugins.load("verifier", name)
     source = _made(module, name, settings)
@@ -81,20 +107,58 @@ def load_verifier(spec: str) -> LoadedVerifier:
     if len(methods) != 1:
         met = " and ".join(methods) or "neither"
         raise PluginError(f"verifier {name!r} must define one of verify and verify_group; it defines {met}")
-    needs, limit = _declared(source, module, "needs", "cpu"), _declared(source, module, "time_limit", TIME_LIMIT)
-    if needs not in NEEDS:
-        raise PluginError(f"verifier {name!r} says needs = {needs!r}; it must be one of {', '.join(NEEDS)}")
+    call = getattr(source, methods[0])
+    takes = _takes(call, methods[0], name)
+    parts = [_part(each, name, (*within, spec)) for each in _declared(source, module, "parts", ())]
+    # A verifier takes as long as its parts do, one after the other.
+    usual = TIME_LIMIT + sum(part.time_limit for part in parts)
+    limit = _declared(source, module, "time_limit", usual)
     if not isinstance(limit, int | float) or isinstance(limit, bool) or limit <= 0:
         raise PluginError(f"verifier {name!r} says time_limit = {limit!r}; it must be a number of seconds above 0")
     return LoadedVerifier(
         spec=spec,
         name=name,
-        needs=needs,
+        asks=frozenset(takes).intersection(RESOURCES).union(*(part.asks for part in parts)),
         time_limit=float(limit),
         cases=tuple(_declared(source, module, "cases", ())),
         group=methods == ["verify_group"],
-        call=getattr(source, methods[0]),
+        call=call,
+        takes=takes,
+        give=give,
     )
+
+
+@lru_cache(maxsize=256)
+def _loaded(spec: str, give: Give) -> LoadedVerifier:
+    return load_verifier(spec, give)
+
+
+def _part(spec: object, name: str, within: tuple[str, ...]) -> LoadedVerifier:
+    if not isinstance(spec, str):
+        raise PluginError(f"verifier {name!r}: its parts must be specs of verifiers, texts; one is {spec!r}")
+    if spec in within:
+        raise PluginError(f"verifier {name!r} is a part of itself")
+    try:
+        part = load_verifier(spec, within=within)
+    except PluginError as error:
+        raise PluginError(f"verifier {name!r}, its part {spec!r}: {error}") from error
+    if part.group:
+        raise PluginError(
+            f"verifier {name!r}, its part {spec!r}: it judges all of a problem's samples, not one response"
+        )
+    return part
+
+
+def _takes(call: Callable[..., object], method: str, name: str) -> tuple[str, ...]:
+    """Return which parameters beyond the usual two a verifier's function has; refuses those nobody can give."""
+    usual = ("problem", "response" if method == "verify" else "attempts")
+    given = {n: p for n, p in inspect.signature(call).parameters.items() if p.kind is not p.VAR_KEYWORD}
+    known = (*RESOURCES, "judge")
+    for parameter in given.values():
+        if parameter.name not in (*usual, *known) and parameter.default is parameter.empty:
+            offer = f"it can ask for {', '.join(known)} beyond {' and '.join(usual)}"
+            raise PluginError(f"verifier {name!r}: {method} has a parameter {parameter.name!r}; {offer}")
+    return tuple(each for each in given if each in known)
 
 
 def _made(module: ModuleType, name: str, settings: Json) -> object:

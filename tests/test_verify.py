@@ -50,7 +50,10 @@ def test_a_wrong_spec_is_one_clear_line(spec: str, message: str) -> None:
             "    def verify(self, *, problem, response): return True",
             "needs settings",
         ),
-        ("needs = 'gpu'\ndef verify(*, problem, response): return True", "must be one of cpu, sandbox, model"),
+        ("def verify(*, problem, response, gpu): return True", "'gpu'; it can ask for sandbox, model, scorer, judge"),
+        ("parts = [3]\ndef verify(*, problem, response, judge): return True", "must be specs of verifiers"),
+        ("parts = ['nombre']\ndef verify(*, problem, response, judge): return True", "part 'nombre': unknown verifier"),
+        ("parts = [__file__]\ndef verify(*, problem, response, judge): return True", "is a part of itself"),
         ("time_limit = 0\ndef verify(*, problem, response): return True", "seconds above 0"),
         ("def verify(*, problem, response): return True\ndef verify_group(**x): return []", "verify and verify_group"),
         ("import nonsense_module", "ModuleNotFoundError"),
@@ -111,7 +114,7 @@ def test_settings_reach_a_dataclass_and_what_it_declares_is_read(tmp_path: Path)
     )
     path = written(tmp_path, source)
     verifier = load_verifier(f'{{"name": "{path}", "least": "3"}}')
-    assert (verifier.name, verifier.needs, verifier.time_limit, verifier.group) == (path, "cpu", 2.0, False)
+    assert (verifier.name, verifier.asks, verifier.time_limit, verifier.group) == (path, frozenset(), 2.0, False)
     assert len(verifier.cases) == 2
     assert [verifier.judge(problem=PROBLEM, response=text).status for text in ("ab", "abc")] == ["fail", "pass"]
 
@@ -134,3 +137,40 @@ def test_a_group_verifier_must_answer_for_each(tmp_path: Path) -> None:
 def test_gold_and_response_cannot_be_swapped(name: str) -> None:
     with pytest.raises(TypeError, match="positional"):
         load_verifier(name).call(PROBLEM, "7")
+
+
+def test_a_verifier_calls_others_and_asks_for_what_they_ask_for(tmp_path: Path) -> None:
+    short = tmp_path / "short.py"
+    short.write_text("time_limit = 2\ndef verify(*, problem, response, sandbox): return sandbox == response")
+    source = (
+        f"parts = ['number', {str(short)!r}]\n"
+        "def verify(*, problem, response, judge):\n"
+        "    said = [judge(spec, problem=problem, response=response).status for spec in (*parts, '')]\n"
+        "    return said == ['pass', 'pass', 'error']\n"
+    )
+    gave: list[str] = []
+
+    def give(resource: str) -> object:
+        gave.append(resource)
+        return "7"
+
+    verifier = load_verifier(written(tmp_path, source), give)
+    assert (verifier.asks, verifier.time_limit) == (frozenset({"sandbox"}), 12.0)
+    # '' is the problem's own verifier, which finds no such option here.
+    problem = Problem.of("?", answer="7", verifier='{"name": "choice"}')
+    assert verifier.judge(problem=problem, response="7").status == "pass"
+    assert gave == ["sandbox"]
+
+
+def test_a_part_judges_one_response_at_a_time(tmp_path: Path) -> None:
+    group = tmp_path / "group.py"
+    group.write_text("def verify_group(*, problem, attempts): return [True for _ in attempts]")
+    source = f"parts = [{str(group)!r}]\ndef verify(*, problem, response, judge): return True"
+    with pytest.raises(PluginError, match="all of a problem's samples, not one response"):
+        load_verifier(written(tmp_path, source))
+
+
+def test_a_resource_that_nobody_gives_is_an_error_of_the_call(tmp_path: Path) -> None:
+    verifier = load_verifier(written(tmp_path, "def verify(*, problem, response, model): return True"))
+    with pytest.raises(PluginError, match="no model is there"):
+        verifier.judge(problem=PROBLEM, response="")

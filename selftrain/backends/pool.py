@@ -16,11 +16,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from selftrain.backends.process import Child, start
 from selftrain.errors import EngineError, PluginError
+from selftrain.lab import AskedModel
 from selftrain.records import Problem, Sample, Score, Verdict
+
+if TYPE_CHECKING:
+    from selftrain.backends.scorer import ScorerProcess
 
 CHUNK = 64
 """Items that a worker gets at once, at most."""
@@ -28,6 +32,9 @@ LOAD_LIMIT = 120.0
 """Seconds a worker has for starting and loading a verifier."""
 MEMORY = 4 << 30
 """Bytes of private memory a worker may allocate before Python raises MemoryError in it."""
+
+ANSWERED = {"model": ("sample", "score"), "scorer": ("score", "step_scores")}
+"""The resources that the pool's owner has, and what verifiers may call of them."""
 
 Item = tuple[Problem, Sample]
 
@@ -37,7 +44,7 @@ class Described(NamedTuple):
 
     name: str
     group: bool
-    needs: str
+    asks: frozenset[str]
     time_limit: float
 
 
@@ -46,6 +53,22 @@ class Judged(NamedTuple):
 
     scores: tuple[Score, ...]
     seconds: float
+
+
+class Question(NamedTuple):
+    """A worker's message that a verifier calls a resource which its owner has."""
+
+    resource: str
+    method: str
+    args: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """The owner's answer to a question: what came back, or why nothing did."""
+
+    value: Any = None
+    error: str = ""
 
 
 class Unloadable(NamedTuple):
@@ -67,6 +90,7 @@ class Order:
 class _Call:
     """One `verify` call: where its verdicts go, and whether anybody still wants them."""
 
+    model: AskedModel | None = None
     results: "queue.SimpleQueue[list[Verdict] | Described | BaseException]" = field(default_factory=queue.SimpleQueue)
     over: bool = False
 
@@ -101,6 +125,7 @@ class VerifierPool:
         self._described: dict[str, Described] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self._scoring: ScorerProcess | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -122,12 +147,12 @@ class VerifierPool:
             self._described[spec] = answer
         return self._described[spec]
 
-    def verify(self, by: str, items: Sequence[Item]) -> Iterator[Verdict]:
-        """Yield one verdict per item as they come; '' takes each problem's own verifier.
+    def verify(self, by: str, items: Sequence[Item], *, model: AskedModel | None = None) -> Iterator[Verdict]:
+        """Yield one verdict per item as they come; '' takes each problem's own verifier, and `model` is what they ask.
 
         Raises PluginError for a verifier that isn't there or doesn't load; whatever it does to an item is a verdict.
         """
-        call = _Call()
+        call = _Call(model)
         try:
             self._put(self._cut(call, by, items))
             left = len(items)
@@ -154,6 +179,8 @@ class VerifierPool:
             thread.join()
         for child in list(self._children):
             self._gone(child)
+        if self._scoring is not None:
+            self._scoring.close()
 
     def _cut(self, call: _Call, by: str, items: Sequence[Item]) -> list[_Chunk]:
         """Group items by verifier, and those of a group verifier by problem, into chunks."""
@@ -164,8 +191,10 @@ class VerifierPool:
         chunks = []
         for spec, mine in by_spec.items():
             about = self.describe(spec)
-            if about.needs != "cpu":
-                raise PluginError(f"verifier {spec!r} needs a {about.needs}, which workers on the CPU don't have")
+            if "model" in about.asks and call.model is None:
+                raise PluginError(
+                    f"verifier {spec!r} asks a model, and none is named; say which, as in verify.model=policy"
+                )
             units: list[tuple[Item, ...]] = [(item,) for item in mine]
             if about.group:
                 groups: dict[str, list[Item]] = {}
@@ -252,7 +281,7 @@ class VerifierPool:
         limit = (self._time_limit or about.time_limit) * len(unit)
         started = time.monotonic()
         try:
-            answer: Judged | None = child.recv() if child.poll(limit) else None
+            answer = self._heard(chunk.call, child, limit)
         except (EOFError, OSError):
             if self._closed:
                 raise EngineError("the verifier pool was closed while it was judging") from None
@@ -267,6 +296,38 @@ class VerifierPool:
         verdicts = [_verdict(s.id, chunk.spec, score, each) for (_, s), score in zip(unit, answer.scores, strict=True)]
         chunk.call.results.put(verdicts)
         return alive
+
+    def _heard(self, call: _Call, child: Child, limit: float) -> Judged | None:
+        """Answer a worker's questions until it has judged its unit; None if that takes longer than `limit` seconds.
+
+        The time that answers take is not the verifier's.
+        """
+        end = time.monotonic() + limit
+        while child.poll(max(0.0, end - time.monotonic())):
+            message: Judged | Question = child.recv()
+            if isinstance(message, Judged):
+                return message
+            asked = time.monotonic()
+            child.send(self._answer(call, message))
+            end += time.monotonic() - asked
+        return None
+
+    def _answer(self, call: _Call, question: Question) -> Answer:
+        """Call what a verifier asks for; an engine that is lost ends the `verify` call, other trouble is the item's."""
+        if question.method not in ANSWERED[question.resource]:
+            return Answer(error=f"a {question.resource} has no {question.method}")
+        target = call.model if question.resource == "model" else self._scorer()
+        try:
+            return Answer(getattr(target, question.method)(*question.args, **question.named))
+        except (ValueError, TypeError) as error:
+            return Answer(error=str(error))
+
+    def _scorer(self) -> "ScorerProcess":
+        from selftrain.backends.scorer import ScorerProcess
+
+        with self._lock:
+            self._scoring = self._scoring or ScorerProcess(log=self._log or Path(os.devnull))
+            return self._scoring
 
     def _started(self) -> Child:
         with self._lock:

@@ -5,11 +5,12 @@ import resource
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from selftrain.backends.pool import Described, Judged, Order, Unloadable
+from selftrain.backends.pool import ANSWERED, Answer, Described, Judged, Order, Question, Unloadable
 from selftrain.backends.process import die_with_owner, owner_pipe
 from selftrain.errors import PluginError
 from selftrain.records import Score
@@ -21,6 +22,7 @@ def main(memory: int) -> None:
     die_with_owner()
     _limit(memory)
     pipe = owner_pipe()
+    given = _Given(pipe)
     verifiers: dict[str, LoadedVerifier] = {}
     while True:
         try:
@@ -28,13 +30,52 @@ def main(memory: int) -> None:
         except EOFError:
             return
         try:
-            verifier = verifiers.get(order.spec) or load_verifier(order.spec)
+            verifier = verifiers.get(order.spec) or load_verifier(order.spec, given)
         except PluginError as error:
             pipe.send(Unloadable(str(error)))
             continue
         verifiers[order.spec] = verifier
-        pipe.send(Described(verifier.name, verifier.group, verifier.needs, verifier.time_limit))
+        pipe.send(Described(verifier.name, verifier.group, verifier.asks, verifier.time_limit))
         _judge(order, verifier, pipe)
+
+
+class _Given:
+    """The resources of this worker's verifiers: the sandbox is its own, a model and a scorer are its owner's."""
+
+    def __init__(self, pipe: "Connection[Any, Any]") -> None:
+        self._pipe = pipe
+        self._made: dict[str, object] = {}
+
+    def __call__(self, resource: str) -> object:
+        if resource not in self._made:
+            if resource == "sandbox":
+                from selftrain.backends.sandbox import open_sandbox
+
+                self._made[resource] = open_sandbox()
+            else:
+                self._made[resource] = _Remote(self._pipe, resource)
+        return self._made[resource]
+
+
+class _Remote:
+    """Hands calls to the owner and waits for their answers."""
+
+    def __init__(self, pipe: "Connection[Any, Any]", resource: str) -> None:
+        self._pipe = pipe
+        self._resource = resource
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        if method not in ANSWERED[self._resource]:
+            raise AttributeError(f"a {self._resource} has no {method}")
+
+        def ask(*args: Any, **named: Any) -> Any:
+            self._pipe.send(Question(self._resource, method, args, named))
+            answer: Answer = self._pipe.recv()
+            if answer.error:
+                raise ValueError(answer.error)
+            return answer.value
+
+        return ask
 
 
 def _judge(order: Order, verifier: LoadedVerifier, pipe: "Connection[Any, Any]") -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from selftrain.lab import Lab, Tokens
 from selftrain.recipe import Resource, Stage
@@ -23,7 +23,10 @@ class MakeExamples(Stage):
     model: str = "policy"
     """The model that will be trained on the rows."""
 
-    uses: ClassVar[tuple[Resource, ...]] = ("tokens",)
+    @property
+    def uses(self) -> tuple[Resource, ...]:
+        """What it works with."""
+        return ("tokens",)
 
     @property
     def reads(self) -> tuple[type[Any], ...]:

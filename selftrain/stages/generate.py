@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from selftrain.errors import RecipeError, near
 from selftrain.lab import Lab, Request, Sampling
@@ -35,8 +35,6 @@ class Generate(Stage):
     logprob: bool = False
     """Store each sample's log-probability; for stages that read it."""
 
-    uses: ClassVar[tuple[Resource, ...]] = ("sampler", "tokens")
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.template not in TEMPLATES:
@@ -55,6 +53,11 @@ class Generate(Stage):
             raise RecipeError(f"stage {self.name!r}: top_k is {self.top_k}, but must be 0 (off) or more")
         if self.template == "few-shot" and not self.shots:
             raise RecipeError(f"stage {self.name!r}: the few-shot template needs shots")
+
+    @property
+    def uses(self) -> tuple[Resource, ...]:
+        """What it works with."""
+        return ("sampler", "tokens")
 
     @property
     def reads(self) -> tuple[type[Any], ...]:

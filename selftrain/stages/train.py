@@ -34,7 +34,6 @@ class Train(Stage):
     """Arguments of PEFT's LoraConfig by name: r, lora_alpha, ..."""
 
     scope: ClassVar[Literal["problem", "round"]] = "round"
-    uses: ClassVar[tuple[Resource, ...]] = ("trainer",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,6 +41,11 @@ class Train(Stage):
             raise RecipeError(f"stage {self.name!r}: start is {self.start!r}; it can be base, latest or best")
         if self.adapter not in ("lora", "full"):
             raise RecipeError(f"stage {self.name!r}: adapter is {self.adapter!r}; it can be lora or full")
+
+    @property
+    def uses(self) -> tuple[Resource, ...]:
+        """What it works with."""
+        return ("trainer",)
 
     @property
     def reads(self) -> tuple[type[Any], ...]:

@@ -19,7 +19,20 @@ class Verify(Stage):
     blind: bool = False
     """Keep gold answers from the verifier (votes, likelihoods)."""
 
-    uses: ClassVar[tuple[Resource, ...]] = ("verifiers",)
+    model: str = ""
+    """Which model a verifier may ask (a judge, likelihoods): one of the recipe's."""
+    which: str = "latest"
+    """The weights of that model: latest, base or best."""
+
+    @property
+    def uses(self) -> tuple[Resource, ...]:
+        """The verifiers' workers, and the engine of the model that they ask."""
+        return ("verifiers", "sampler", "tokens") if self.model else ("verifiers",)
+
+    @property
+    def weights(self) -> tuple[tuple[str, str], ...]:
+        """The model that the verifier asks."""
+        return ((self.model, self.which),) if self.model else ()
 
     @property
     def reads(self) -> tuple[type[Any], ...]:
@@ -43,7 +56,8 @@ class Verify(Stage):
 
     def words(self) -> dict[str, str]:
         """Who judges."""
-        return {"verifier": self.by or "each problem's own"}
+        asked = f", asking {self.model}/{self.which}" if self.model else ""
+        return {"verifier": (self.by or "each problem's own") + asked}
 
     def run(self, part: Part, lab: Lab) -> Iterator[Verdict]:
         """Judge the shard's samples, in the samples' order."""
@@ -54,8 +68,9 @@ class Verify(Stage):
             for attempt in attempts
             if self._asked(attempt.problem) and (attempt.sample.id, self.by or attempt.problem.verifier) not in judged
         ]
+        model = lab.asked(part.checkpoint(self.model, self.which), self.name) if self.model else None
         # Verdicts come in any order.
-        said = {verdict.sample: verdict for verdict in lab.verifiers.verify(self.by, items)}
+        said = {verdict.sample: verdict for verdict in lab.verifiers.verify(self.by, items, model=model)}
         for _, sample in items:
             yield said[sample.id]
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -196,7 +197,7 @@ def test_calls_from_several_threads_share_the_workers(pool: VerifierPool) -> Non
         ("import nonsense_module", "does not load: ModuleNotFoundError"),
         ("x = 1", "must define"),
         ("import os; os._exit(4)", "process ended while loading it: exit status 4"),
-        ("needs = 'model'\ndef verify(*, problem, response): return True", "needs a model"),
+        ("def verify(*, problem, response, gpu): return True", "has a parameter 'gpu'"),
     ],
 )
 def test_a_verifier_that_cannot_be_had_is_the_users_error(
@@ -308,3 +309,61 @@ def test_a_verifier_of_an_installed_package_judges_in_a_worker(tmp_path: Path) -
         ("a", "acme/loud", "pass"),
         ("b", "acme/loud", "fail"),
     ]
+
+
+ASKING = """
+import time
+time_limit = 0.5
+
+def verify(*, problem, response, model):
+    if response == "too long":
+        model.sample([response])
+    if response == "other":
+        model.weights
+    time.sleep(60 if response == "sleep" else 0)
+    return model.sample([response], n=2) == [[response, response]]
+"""
+
+
+class Echo:
+    """A model that takes longer to answer than its verifier may, and repeats what it is asked."""
+
+    def __init__(self, lost: bool = False) -> None:
+        self.lost = lost
+
+    def sample(self, prompts: Any, *, n: int = 1, temperature: float = 0.0, max_tokens: int = 256) -> list[list[str]]:
+        if self.lost:
+            raise EngineError("the engine is lost")
+        if prompts == ["too long"]:
+            raise ValueError("longer than the context")
+        time.sleep(0.7)
+        return [[prompt] * n for prompt in prompts]
+
+    def score(self, pairs: Any) -> list[tuple[float, ...]]:
+        raise NotImplementedError
+
+
+def test_a_model_answers_verifiers_and_its_time_is_not_theirs(pool: VerifierPool, tmp_path: Path) -> None:
+    asking = tmp_path / "asking.py"
+    asking.write_text(ASKING)
+    items = items_of(["fine", "too long", "other", "sleep"])
+    verdicts = by_response(items, pool.verify(str(asking), items, model=Echo()))
+    assert {text: verdict.status for text, verdict in verdicts.items()} == {
+        "fine": "pass",
+        "too long": "error",
+        "other": "error",
+        "sleep": "timeout",
+    }
+    assert "longer than the context" in verdicts["too long"].why
+    assert "a model has no weights" in verdicts["other"].why
+
+
+def test_without_a_model_and_with_a_lost_one_nothing_is_judged(pool: VerifierPool, tmp_path: Path) -> None:
+    asking = tmp_path / "asking.py"
+    asking.write_text(ASKING)
+    items = items_of(["fine"])
+    with pytest.raises(PluginError, match="asks a model, and none is named"):
+        list(pool.verify(str(asking), items))
+    with pytest.raises(EngineError, match="the engine is lost"):
+        list(pool.verify(str(asking), items, model=Echo(lost=True)))
+    assert [v.status for v in pool.verify("exact", items_of(["7"], answer="7"))] == ["pass"]
