@@ -3,7 +3,6 @@ import random
 import re
 import runpy
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +10,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from selftrain import plugins
+from selftrain.backends.models import resolve
 from selftrain.records import Problem
 
-FOLDER = Path(__file__).parents[2] / "data" / "nano"
+FOLDER = resolve("nano")
 TEXT = "\n".join(("What is 47+85+9?", "  7+5+9=21 ", "#### 141", "".join(map(chr, range(32, 127)))))
 
 
