@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,49 @@ def test_a_merged_export_loads_in_plain_transformers_and_says_the_same(
     master = checkpoints.load(checkpoints.master_of(trained), dtype)
     assert checkpoints.score(model, [((5, 6), (7, 8))]) == checkpoints.score(master, [((5, 6), (7, 8))])
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+SERVED = """
+import json, sys
+from vllm import LLM, SamplingParams, TokensPrompt
+
+if __name__ == "__main__":
+    llm = LLM(sys.argv[1], enforce_eager=True, kv_cache_memory_bytes=2**27, max_model_len=256, disable_log_stats=True)
+    prompts = [TokensPrompt(prompt_token_ids=ids) for ids in json.loads(sys.argv[2])]
+    found = llm.generate(prompts, SamplingParams(temperature=0, max_tokens=12), use_tqdm=False)
+    print(json.dumps([list(each.outputs[0].token_ids) for each in found]))
+    text = llm.chat([{"role": "user", "content": "What is 3 + 4?"}], SamplingParams(temperature=0), use_tqdm=False)
+    print(text[0].outputs[0].finish_reason)
+"""
+
+
+@pytest.mark.slow
+def test_a_merged_export_loads_in_plain_vllm_and_says_the_same(trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("vllm")
+    done = export(trained, tmp_path / "out", dtype="float32", prompts=prompts())
+    asked = prompts(8)
+    (tmp_path / "serve.py").write_text(SERVED)
+    served = subprocess.run(
+        [sys.executable, "serve.py", str(done.path), json.dumps(asked)],
+        cwd=tmp_path,
+        env=os.environ | {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "ERROR"},
+        capture_output=True,
+        text=True,
+    )
+    assert served.returncode == 0, served.stderr[-2000:]
+    found, finish = served.stdout.splitlines()[-2:]
+    assert finish in ("stop", "length")
+    master = checkpoints.load(checkpoints.master_of(trained), "float32")
+    for ids, said in zip(asked, json.loads(found), strict=True):
+        assert said == greedy(master, ids, 12)
+
+
+def greedy(model: Any, ids: tuple[int, ...], length: int) -> list[int]:
+    import torch
+
+    out = model.generate(torch.tensor([ids]), do_sample=False, max_new_tokens=length, eos_token_id=0, pad_token_id=0)
+    said: list[int] = out[0, len(ids) :].tolist()
+    return said
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
