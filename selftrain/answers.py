@@ -10,6 +10,7 @@ import unicodedata
 from fractions import Fraction
 
 _MARK = re.compile(r"\\boxed\s*\{|####")
+_BRACE = re.compile(r"[{}]")
 _FRACTION = re.compile(r"(-?)\\[dt]?frac\s*\{\s*(-?[\d.,]+)\s*\}\s*\{\s*([\d.,]+)\s*\}")
 _LATEX = ((r"\left", ""), (r"\right", ""), ("{,}", ","), (r"\,", ""), (r"\!", ""), (r"\$", "$"), (r"\%", "%"))
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
@@ -28,13 +29,18 @@ def normal(text: str) -> str:
 
 def marked(response: str) -> str | None:
     r"""Return what the response marks as its answer, the last `\boxed{...}` or `#### ...`, or None if it marks none."""
-    found = None
-    for mark in _MARK.finditer(response):
-        rest = response[mark.end() :]
-        text = rest.partition("\n")[0] if mark[0] == "####" else _braced(rest)
-        if text is not None and text.strip():
-            found = text.strip()
-    return found
+    closing: dict[int, int] | None = None
+    # The last mark first: what a model repeats without end is not read mark by mark.
+    for mark in reversed(list(_MARK.finditer(response))):
+        if mark[0] == "####":
+            stop = response.find("\n", mark.end())
+        else:
+            closing = _closing(response) if closing is None else closing
+            stop = closing.get(mark.end() - 1, mark.end())
+        text = response[mark.end() : len(response) if stop < 0 else stop].strip()
+        if text:
+            return text
+    return None
 
 
 def number_in(text: str) -> str | None:
@@ -74,11 +80,13 @@ def _plain(text: str) -> str:
     return text
 
 
-def _braced(text: str) -> str | None:
-    """Return the text up to the brace that closes the one before it, or None if nothing closes it."""
-    depth = 1
-    for at, char in enumerate(text):
-        depth += (char == "{") - (char == "}")
-        if depth == 0:
-            return text[:at]
-    return None
+def _closing(text: str) -> dict[int, int]:
+    """Return, for each opening brace of a text that is closed, the place of the brace that closes it."""
+    open_ones: list[int] = []
+    found: dict[int, int] = {}
+    for brace in _BRACE.finditer(text):
+        if brace[0] == "{":
+            open_ones.append(brace.start())
+        elif open_ones:
+            found[open_ones.pop()] = brace.start()
+    return found

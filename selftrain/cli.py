@@ -181,15 +181,42 @@ def evaluate(
 @app.command()
 def verify(
     verifier: Annotated[str, typer.Argument(help="A verifier's name, a .py file, or JSON with name and settings.")],
-    source: Annotated[Path, typer.Option("--in", help="JSONL: id, response, prompt?, answer?, tests?, meta?.")],
+    source: Annotated[
+        Path | None, typer.Option("--in", help="JSONL: id, response, prompt?, answer?, tests?, meta?.")
+    ] = None,
     target: Annotated[Path | None, typer.Option("--out", help="JSONL of verdicts; by default standard output.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Test the verifier itself instead of a file.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a file of responses; the last line on standard output is the summary."""
-    from selftrain.verify_file import verify_file
+    """Judge a file of responses, or test the verifier; the last line on standard output is the summary."""
+    if check == (source is not None) or (check and target):
+        raise UserError("say either --in FILE, to judge its responses, or --check, to test the verifier")
+    if source is not None:
+        from selftrain.verify_file import verify_file
 
-    found = verify_file(verifier, source, target if target else sys.stdout)
-    typer.echo(json.dumps(asdict(found)) if as_json else str(found))
+        found = verify_file(verifier, source, target if target else sys.stdout)
+        typer.echo(json.dumps(asdict(found)) if as_json else str(found))
+        return
+    from selftrain import conformance
+
+    report = conformance.check(verifier)
+    typer.echo(json.dumps(report.as_json(), indent=1) if as_json else str(report))
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="verifier, recipe or data.")],
+    name: Annotated[str, typer.Argument(help="Its name, which is its file's name.")],
+    folder: Annotated[Path, typer.Option("--in", help="The folder to write into.")] = Path(),
+) -> None:
+    """Write a plug-in that works as it stands, and its test."""
+    from selftrain import new as starting
+
+    written = starting.new(kind, name, folder)
+    for line in (f"wrote {written.path} and {written.test}", "next:", *(f"  {each}" for each in written.next)):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command(name="list")

@@ -91,6 +91,8 @@ def source_hash(kind: str, name: str) -> str:
 def _listed(kind: str, package: str, module: str, prefix: str) -> Iterator[Found]:
     for folder in _folders(package, KINDS[kind][0]):
         for path in sorted(folder.glob("[!_]*.py")):
+            if path.stem.startswith("test_"):  # pytest's, beside a plug-in
+                continue
             yield Found(prefix + path.stem, kind, f"{module}.{path.stem}", path)
 
 

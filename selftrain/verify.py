@@ -228,9 +228,14 @@ def _plain(answer: Score, name: str) -> Score:
         status=answer.status,
         score=None if answer.score is None else float(answer.score),
         step_scores=tuple(map(float, answer.step_scores)),
-        why=str(answer.why)[:LONGEST_WHY],
-        answer=None if answer.answer is None else str(answer.answer),
+        why=storable(str(answer.why)[:LONGEST_WHY]),
+        answer=None if answer.answer is None else storable(str(answer.answer)),
     )
+
+
+def storable(text: str) -> str:
+    """Return the text as UTF-8 can hold it: half of a surrogate pair is written out."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _shown(answer: object) -> str:

@@ -14,7 +14,7 @@ from selftrain.backends.pool import ANSWERED, Answer, Described, Judged, Order, 
 from selftrain.backends.process import die_with_owner, owner_pipe
 from selftrain.errors import PluginError
 from selftrain.records import Score
-from selftrain.verify import LONGEST_WHY, LoadedVerifier, load_verifier
+from selftrain.verify import LONGEST_WHY, LoadedVerifier, load_verifier, storable
 
 
 def main(memory: int) -> None:
@@ -95,7 +95,7 @@ def _said(error: BaseException) -> str:
     """Return an exception's type and message, and the file and line it came from."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({Path(frames[-1].filename).name} line {frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}"[:LONGEST_WHY] + where
+    return storable(f"{type(error).__name__}: {error}"[:LONGEST_WHY] + where)
 
 
 def _limit(memory: int) -> None:
