@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
@@ -186,8 +186,8 @@ def prepare(job: config.Job, watcher: Watcher | None = None) -> Prepared:
     names = {p.verifier for p in (*splits.train, *splits.valid, *splits.test)}
     stages = job.recipe.stages(History())
     names |= {str(getattr(s, "by", "")) for s in stages if "verifiers" in s.uses} - {""}
-    for name in sorted(names):
-        load_verifier(name)
+    asking = {name for name in sorted(names) if "model" in load_verifier(name).asks}
+    _check_asked(stages, asking)
     _check_measured(stages, splits)
     backends = LocalBackends(file, model, (out / "logs").absolute(), sorted(names))
     plan = _planned(job, backends, model, splits)
@@ -259,6 +259,16 @@ def _planned(job: config.Job, backends: LocalBackends, model: Path, splits: prob
         "sampler": f"{backends.kind} ({backends.why})",
     }
     return make_plan(job.recipe, size, facts)
+
+
+def _check_asked(stages: Sequence[Stage], asking: Collection[str]) -> None:
+    """Refuse a verifier that asks a model in a stage that names none."""
+    for stage in stages:
+        if isinstance(by := getattr(stage, "by", None), str) and "sampler" not in stage.uses:
+            for name in sorted(asking if not by else {by} & set(asking)):
+                raise ConfigError(
+                    f"stage {stage.name!r}: verifier {name!r} asks a model; say which, as in {stage.name}.model=policy"
+                )
 
 
 def _check_measured(stages: Sequence[Stage], splits: problems.Splits) -> None:

@@ -91,6 +91,14 @@ class Stage(ABC):
         """The models it reads, as (name, which); a change of what is sampled is a barrier."""
         return ()
 
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """The metrics of which it stores every held-out problem's outcome."""
+        return ()
+
+    def fits(self, earlier: Sequence["Stage"]) -> None:
+        """Raise RecipeError where its settings name what no earlier stage of the round makes."""
+
     def expand(self) -> tuple["Stage", ...]:
         """The stages that run in its place, itself last."""
         return (self,)
@@ -238,4 +246,5 @@ def check_stages(stages: Sequence[Stage], models: Mapping[str, Model]) -> None:
                 raise RecipeError(
                     f"stage {stage.name!r} uses model {model!r}, not one of the recipe's{near(model, models)}"
                 )
+        stage.fits(tuple(seen.values()))
         seen[stage.name] = stage

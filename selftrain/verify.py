@@ -56,6 +56,7 @@ class LoadedVerifier:
     group: bool
     """Whether it judges all samples of a problem at once."""
     call: Callable[..., object]
+    parts: tuple["LoadedVerifier", ...] = ()
     takes: tuple[str, ...] = ()
     """Its own parameters beyond problem and response, or attempts."""
     give: Give = nothing
@@ -123,6 +124,7 @@ def load_verifier(spec: str, give: Give = nothing, *, within: tuple[str, ...] = 
         cases=tuple(_declared(source, module, "cases", ())),
         group=methods == ["verify_group"],
         call=call,
+        parts=tuple(parts),
         takes=takes,
         give=give,
     )

@@ -1,19 +1,20 @@
 """The resources of a run on this machine: which sampler, trainer and workers, and what of them is part of a key."""
 
 import hashlib
-import json
+import inspect
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from selftrain import answers, plugins
+from selftrain import errors, lab, plugins, records
 from selftrain.backends import models
 from selftrain.backends.arguments import vllm_names
 from selftrain.errors import ConfigError, near
 from selftrain.lab import Sampler, Tokens, Trainer, Verifiers
-from selftrain.records import Json
+from selftrain.records import Json, digest
 from selftrain.runfile import RunFile
+from selftrain.verify import LoadedVerifier, load_verifier, parse_spec
 
 SMALL = 5_000_000
 """Parameters up to which `sampler: auto` takes the transformers sampler: there vLLM's overhead is the larger part."""
@@ -109,13 +110,17 @@ class LocalBackends:
             return {"engine": f"{self.kind} {_version(package)}".strip(), **_kept(self.settings, FREE)}
         if resource == "trainer":
             return {"engine": " ".join(f"{name} {_version(name)}" for name in ("trl", "peft", "transformers"))}
-        # The built-in verifiers share how answers are read from texts.
-        shared = Path(answers.__file__).read_bytes()
-        return {"answers": hashlib.sha256(shared).hexdigest()[:16]} | {n: self._verifier(n) for n in self.names}
+        return {name: _sources(load_verifier(name)) for name in self.names}
 
-    def _verifier(self, spec: str) -> str:
-        name = json.loads(spec)["name"] if spec.startswith("{") else spec
-        return plugins.source_hash("verifier", name)
+
+def _sources(verifier: LoadedVerifier) -> str:
+    """Return the hash of what decides a verifier's verdicts: its file, what it takes from selftrain, and its parts."""
+    module = plugins.load("verifier", parse_spec(verifier.spec).name)
+    taken = {inspect.getmodule(each) for each in vars(module).values()} - {records, lab, errors, None}
+    ours = [each for each in taken if each is not None and each.__name__.startswith("selftrain.")]
+    files = {str(each.__file__) for each in (module, *ours)}
+    hashes = sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files)
+    return digest(hashes, *map(_sources, verifier.parts))
 
 
 def _known(kind: str) -> frozenset[str]:

@@ -72,6 +72,12 @@ class Evaluate(Stage):
         """Metrics, and each problem's outcome."""
         return (Metric, Outcome)
 
+    @property
+    def outcomes(self) -> tuple[str, ...]:
+        """An accuracy or a pass@1 for each stage of its own that samples."""
+        own = [self._mine(stage) for stage in self.stages or self._usual()]
+        return tuple(self._prefix(stage, at) + self._headline(stage) for at, stage in enumerate(own) if _samples(stage))
+
     def expand(self) -> tuple[Stage, ...]:
         """Its own stages on its splits, then itself."""
         own = tuple(self._mine(stage) for stage in self.stages or self._usual())
@@ -98,22 +104,28 @@ class Evaluate(Stage):
         splits = part.split_of()
         responses = _responses(part)
         for place, stage in enumerate(part.round.sources(self)):
-            if Sample not in stage.writes:
+            if not _samples(stage):
                 continue
-            n = getattr(stage, "n", 1)
+            n, prefix, name = getattr(stage, "n", 1), self._prefix(stage, place), self._headline(stage)
             mine = responses[stage.name]
-            # The first generating stage is the headline; the others carry their name.
-            prefix = "" if place == 0 or (n > 1 and not self.stages) else f"{stage.name.removeprefix(self.name + '-')}/"
             for split in self.splits:
                 problems = [id for id, where in splits.items() if where == split]
                 if problems:
                     groups = {id: mine.get(id, []) for id in problems}
-                    yield from self._measured(groups, n, prefix, split, part)
+                    yield from self._measured(groups, n, prefix, name, split, part)
+
+    def _prefix(self, stage: Stage, place: int) -> str:
+        """The first stage that samples is the headline; the metrics of the others carry their name."""
+        usual = not self.stages and getattr(stage, "n", 1) > 1
+        return "" if place == 0 or usual else f"{stage.name.removeprefix(self.name + '-')}/"
+
+    def _headline(self, stage: Stage) -> str:
+        return "accuracy" if getattr(stage, "n", 1) == 1 or self.combine != "mean" else "pass@1"
 
     def _measured(
-        self, groups: Mapping[str, Sequence[Response]], n: int, prefix: str, split: str, part: Part
+        self, groups: Mapping[str, Sequence[Response]], n: int, prefix: str, headline: str, split: str, part: Part
     ) -> Iterator[Metric | Outcome]:
-        name = prefix + ("accuracy" if n == 1 or self.combine != "mean" else "pass@1")
+        name = prefix + headline
         judge = self.combine.removeprefix("best_by:") if self.combine.startswith("best_by:") else ""
         if judge and not any(judge in each.scores for group in groups.values() for each in group):
             raise RecipeError(f"stage {self.name!r}: combine is {self.combine!r}, but {judge!r} has scored no sample")
@@ -143,6 +155,10 @@ class Evaluate(Stage):
             scored = [r for r in group if judge in r.scores]
             return float(max(scored, key=lambda r: r.scores[judge]).passed) if scored else 0.0
         return sum(r.passed for r in group) / n
+
+
+def _samples(stage: Stage) -> bool:
+    return Sample in stage.writes
 
 
 def _described(responses: Sequence[Response], asked: int, prefix: str, split: str, n: int) -> Iterator[Metric]:

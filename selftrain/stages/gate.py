@@ -1,11 +1,11 @@
 """Gate: believe a round's gain only where it is measured; else roll back, go on, or stop."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from selftrain import statistics
-from selftrain.errors import RecipeError
+from selftrain.errors import RecipeError, near
 from selftrain.lab import Lab
 from selftrain.recipe import Stage
 from selftrain.records import Decision, Outcome
@@ -55,6 +55,21 @@ class Gate(Stage):
         return {
             "gate": f"{self.metric} on {self.split} against the best, stop after {self.patience} without a new best"
         }
+
+    def fits(self, earlier: Sequence[Stage]) -> None:
+        """The stage it names measures its metric, on its split."""
+        by_name = {stage.name: stage for stage in earlier if stage.outcomes}
+        if self.evaluate not in by_name:
+            raise RecipeError(
+                f"stage {self.name!r}: no earlier stage {self.evaluate!r} measures anything{near(self.evaluate, by_name)}"
+            )
+        measured = by_name[self.evaluate]
+        if self.metric not in measured.outcomes:
+            offer = f"{near(self.metric, measured.outcomes)} (it measures {', '.join(measured.outcomes)})"
+            raise RecipeError(f"stage {self.name!r}: {self.evaluate!r} does not measure {self.metric!r}{offer}")
+        if self.split not in measured.splits:
+            offer = ", ".join(measured.splits)
+            raise RecipeError(f"stage {self.name!r}: {self.evaluate!r} measures on {offer}, not on {self.split!r}")
 
     def run(self, part: Part, lab: Lab) -> Iterator[Decision]:
         """Decide."""

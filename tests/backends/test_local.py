@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+
+from selftrain.backends.local import LocalBackends
+from selftrain.backends.models import resolve
+from selftrain.records import Json
+from selftrain.runfile import RunFile
+
+
+def identity(tmp_path: Path, verifier: str) -> Json:
+    return LocalBackends(RunFile(recipe="rest_em"), resolve("nano"), tmp_path, [verifier]).identity("verifiers")
+
+
+def test_a_verifiers_identity_follows_its_source_its_parts_and_what_it_shares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part, whole = tmp_path / "part.py", tmp_path / "whole.py"
+    part.write_text("def verify(*, problem, response): return True")
+    whole.write_text(f"parts = [{str(part)!r}]\ndef verify(*, problem, response, judge): return True")
+    before = identity(tmp_path, str(whole))
+    assert identity(tmp_path, str(whole)) == before
+    part.write_text("def verify(*, problem, response): return False")
+    assert identity(tmp_path, str(whole)) != before
+    # `number` reads numbers by a module of selftrain's own.
+    number = identity(tmp_path, "number")
+    changed = tmp_path / "answers.py"
+    changed.write_text("# other rules")
+    monkeypatch.setattr("selftrain.answers.__file__", str(changed))
+    assert identity(tmp_path, "number") != number
