@@ -35,7 +35,7 @@ def judged(name: str, given: Give) -> Iterator[tuple[Case, Score]]:
     """Judge a verifier's cases; for a group verifier the cases of one problem and of the same settings are a group."""
     groups: dict[str, list[Case]] = {}
     for case in load_verifier(name).cases:
-        groups.setdefault(digest(dict(case.settings), problem_of(case).id), []).append(case)
+        groups.setdefault(digest(dict(case.settings), dict(case.meta), problem_of(case).id), []).append(case)
     for cases in groups.values():
         problem, settings = problem_of(cases[0]), cases[0].settings
         verifier = load_verifier(json.dumps({"name": name, **settings}) if settings else name, given)
