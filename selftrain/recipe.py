@@ -98,6 +98,7 @@ class Stage(ABC):
 
     def fits(self, earlier: Sequence["Stage"]) -> None:
         """Raise RecipeError where its settings name what no earlier stage of the round makes."""
+        return
 
     def expand(self) -> tuple["Stage", ...]:
         """The stages that run in its place, itself last."""
