@@ -19,6 +19,8 @@ State = Literal["ok", "warn", "fail"]
 
 SHOWN = 3
 """Examples that a finding names."""
+LONGEST = 200
+"""Characters of a reason that are shown."""
 QUICK = 1000
 """Characters of the longest response that is judged in another process too."""
 
@@ -132,7 +134,7 @@ def _cases(loaded: LoadedVerifier) -> Finding:
 
 def _expected(groups: Sequence[Group], first: Judged) -> Finding:
     wrong = [
-        f"{_short(case.response)} is {verdict.status}, not {case.expect} ({_short(verdict.why, 90)})"
+        f"{_short(case.response)} is {verdict.status}, not {case.expect} ({_short(verdict.why, LONGEST)})"
         for n, group in enumerate(groups)
         for case, verdict in zip(group.cases, first[f"case {n}"], strict=True)
         if verdict.status != case.expect
@@ -179,7 +181,7 @@ def _awkward(first: Judged) -> Iterator[Finding]:
     """What awkward responses did to it: none may end or hang it, and none is right."""
     said = {name.partition(" ")[2]: v[-1] for name, v in first.items() if name.startswith("awkward ")}
     lost = [f"{name}: {v.why}" for name, v in said.items() if v.status == "timeout" or _died(v)]
-    raised = [f"{name}: {_short(v.why, 120)}" for name, v in said.items() if v.status == "error" and not _died(v)]
+    raised = [f"{name}: {_short(v.why, LONGEST)}" for name, v in said.items() if v.status == "error" and not _died(v)]
     passed = [name for name, v in said.items() if v.status == "pass" and name in ("empty", "white space")]
     if lost:
         do = "bound how much of a response it reads, and how long it works on it"

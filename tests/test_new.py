@@ -62,7 +62,9 @@ def test_new_files_are_formatted_linted_and_typed(name: str, tmp_path: Path) -> 
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["Mine", "my-verifier", "class", "été", "", "_mine", "test_mine", "a/b", "../b", "x" * 31])
+@pytest.mark.parametrize(
+    "name", ["Mine", "my-verifier", "class", "été", "", "_mine", "test_mine", "a/b", "../b", "x" * 31]
+)
 def test_a_name_that_cannot_be_listed_is_refused(name: str, tmp_path: Path) -> None:
     assert "can't be the name of a verifier" in refused("new", "verifier", name, "--in", tmp_path / "in")
     assert not (tmp_path / "in").exists()

@@ -16,7 +16,8 @@ def load(*, train: int, valid: int, test: int, seed: int, largest: int = 99) -> 
     if largest < 2:
         raise DataError(f"NAME: largest={largest}; it must be 2 or more")
     counts = {"train": train, "valid": valid, "test": test}
-    streams = {split: drawn(random.Random(seed_of("NAME", seed, split)), largest) for split in counts}
+    seeds = {split: seed_of("NAME", seed, split) for split in counts}
+    streams = {split: drawn(random.Random(seeds[split]), largest) for split in counts}
     return fill("NAME", streams, counts)
 
 

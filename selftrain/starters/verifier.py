@@ -25,7 +25,7 @@ cases = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verifier:
-    """Compares final answers; its fields are its settings: {"name": "NAME.py", "longest": 9}."""
+    """Compares final answers; its fields are settings: {"name": "NAME.py", "longest": 9}."""
 
     longest: int = 100
     """Characters that a final answer may have; a longer one fails."""
