@@ -2,7 +2,8 @@
 
 A thread per worker takes chunks of items from one queue, so several `verify` calls share the workers. A worker sends
 one message an item, right after judging it: the first item without one is what the worker is at, so a verifier that
-hangs or takes its process down costs that item only. What is left of its chunk goes back to the queue.
+hangs or takes its process down costs that item only. What is left of its chunk goes back to the queue. Equal responses
+to one problem are judged once: a verdict is a function of the two.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from selftrain.backends.process import Child, start
-from selftrain.errors import EngineError, PluginError
+from selftrain.errors import EngineError, PluginError, UserError
 from selftrain.lab import AskedModel
 from selftrain.records import Problem, Sample, Score, Verdict
 
@@ -49,7 +50,7 @@ class Described(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A worker's message about one unit: a score for each of its items, and how long it took."""
+    """A worker's message about one unit: a score for each of its items or one for all, and how long it took."""
 
     scores: tuple[Score, ...]
     seconds: float
@@ -83,7 +84,7 @@ class Order:
 
     spec: str
     units: tuple[tuple[Problem, tuple[Any, ...]], ...]
-    """Samples for a verifier of groups, else the one sample's text: its token ids are of no use to it."""
+    """Samples for a verifier of groups, else their one text: token ids are of no use to it."""
 
 
 @dataclass
@@ -170,17 +171,17 @@ class VerifierPool:
         """End the workers; a `verify` still under way raises EngineError."""
         with self._lock:
             self._closed = True
-            children, threads = list(self._children), list(self._threads)
+            children, threads, scoring = list(self._children), list(self._threads), self._scoring
         for child in children:
             _kill(child)
+        if scoring is not None:
+            scoring.close()
         for _ in threads:
             self._chunks.put(None)
         for thread in threads:
             thread.join()
         for child in list(self._children):
             self._gone(child)
-        if self._scoring is not None:
-            self._scoring.close()
 
     def _cut(self, call: _Call, by: str, items: Sequence[Item]) -> list[_Chunk]:
         """Group items by verifier, and those of a group verifier by problem, into chunks."""
@@ -195,12 +196,10 @@ class VerifierPool:
                 raise PluginError(
                     f"verifier {spec!r} asks a model, and none is named; say which, as in verify.model=policy"
                 )
-            units: list[tuple[Item, ...]] = [(item,) for item in mine]
-            if about.group:
-                groups: dict[str, list[Item]] = {}
-                for item in mine:
-                    groups.setdefault(item[0].id, []).append(item)
-                units = [tuple(group) for group in groups.values()]
+            groups: dict[tuple[str, str], list[Item]] = {}
+            for problem, sample in mine:
+                groups.setdefault((problem.id, "" if about.group else sample.text), []).append((problem, sample))
+            units = [tuple(group) for group in groups.values()]
             chunks += [_Chunk(call, spec, tuple(units[at : at + size]), about) for at in range(0, len(units), size)]
         return chunks
 
@@ -264,7 +263,9 @@ class VerifierPool:
     def _loaded(self, chunk: _Chunk, child: Child) -> Described | Unloadable | None:
         """Give a chunk to a worker and hear what it has loaded; None if its process ended before it could say."""
         group = chunk.about is not None and chunk.about.group
-        units = tuple((unit[0][0], tuple(s if group else s.text for _, s in unit)) for unit in chunk.units)
+        units = tuple(
+            (unit[0][0], tuple(sample for _, sample in unit) if group else (unit[0][1].text,)) for unit in chunk.units
+        )
         try:
             child.send(Order(chunk.spec, units))
             if child.poll(LOAD_LIMIT):
@@ -278,7 +279,7 @@ class VerifierPool:
 
     def _judged(self, chunk: _Chunk, about: Described, unit: tuple[Item, ...], child: Child) -> bool:
         """Wait for one unit's verdicts; False if the worker is lost: it hung, or its process ended."""
-        limit = (self._time_limit or about.time_limit) * len(unit)
+        limit = (self._time_limit or about.time_limit) * (len(unit) if about.group else 1)
         started = time.monotonic()
         try:
             answer = self._heard(chunk.call, child, limit)
@@ -286,14 +287,15 @@ class VerifierPool:
             if self._closed:
                 raise EngineError("the verifier pool was closed while it was judging") from None
             died = Score(status="error", why=f"the verifier's process ended: {_ending(child)}")
-            answer, alive = Judged((died,) * len(unit), time.monotonic() - started), False
+            answer, alive = Judged((died,), time.monotonic() - started), False
         else:
             alive = answer is not None
         if answer is None:
             late = Score(status="timeout", why=f"the verifier took longer than its limit of {limit:g} s")
-            answer = Judged((late,) * len(unit), limit)
+            answer = Judged((late,), limit)
+        scores = answer.scores if len(answer.scores) == len(unit) else answer.scores * len(unit)
         each = answer.seconds / len(unit)
-        verdicts = [_verdict(s.id, chunk.spec, score, each) for (_, s), score in zip(unit, answer.scores, strict=True)]
+        verdicts = [_verdict(s.id, chunk.spec, score, each) for (_, s), score in zip(unit, scores, strict=True)]
         chunk.call.results.put(verdicts)
         return alive
 
@@ -313,12 +315,14 @@ class VerifierPool:
         return None
 
     def _answer(self, call: _Call, question: Question) -> Answer:
-        """Call what a verifier asks for; an engine that is lost ends the `verify` call, other trouble is the item's."""
+        """Call what a verifier asks for; a lost engine or a wrong model ends the `verify` call, the rest is the item's."""
         if question.method not in ANSWERED[question.resource]:
             return Answer(error=f"a {question.resource} has no {question.method}")
         target = call.model if question.resource == "model" else self._scorer()
         try:
             return Answer(getattr(target, question.method)(*question.args, **question.named))
+        except UserError:
+            raise
         except (ValueError, TypeError) as error:
             return Answer(error=str(error))
 
@@ -326,6 +330,8 @@ class VerifierPool:
         from selftrain.backends.scorer import ScorerProcess
 
         with self._lock:
+            if self._closed:
+                raise EngineError("the verifier pool was closed while it was judging")
             self._scoring = self._scoring or ScorerProcess(log=self._log or Path(os.devnull))
             return self._scoring
 

@@ -311,6 +311,22 @@ def test_a_verifier_of_an_installed_package_judges_in_a_worker(tmp_path: Path) -
     ]
 
 
+def test_equal_responses_to_a_problem_are_judged_once(pool: VerifierPool, tmp_path: Path) -> None:
+    counting = tmp_path / "counting.py"
+    log = tmp_path / "calls"
+    counting.write_text(
+        f"def verify(*, problem, response):\n    open({str(log)!r}, 'a').write(problem.text + response + ' ')\n"
+        "    return response == problem.answer\n"
+    )
+    items = []
+    for text in ("p", "q"):
+        problem = Problem.of(text, answer=text)
+        items += [(problem, sample_of(problem, "pq"[index % 2], index)) for index in range(100)]
+    verdicts = {verdict.sample: verdict.status for verdict in pool.verify(str(counting), items)}
+    assert sorted(log.read_text().split()) == ["pp", "pq", "qp", "qq"]
+    assert verdicts == {s.id: "pass" if s.text == problem.answer else "fail" for problem, s in items}
+
+
 ASKING = """
 import time
 time_limit = 0.5
