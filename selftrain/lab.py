@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from selftrain.errors import EngineError
 from selftrain.records import Checkpoint, Ids, Json, JsonValue, Message, Problem, Sample, Score, Verdict, seed_of
@@ -190,6 +190,59 @@ class Judge(Protocol):
 
     def __call__(self, spec: str, *, problem: Problem, response: str) -> Score:
         """Return what the verifier with this spec says; raises what it raises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ran:
+    """How a program's run came to its end."""
+
+    ended: Literal["exited", "time", "memory", "files", "output", "lost"]
+    """By itself, or by going over a limit; 'lost' is the sandbox's own trouble and says nothing of the program."""
+    code: int
+    """Exit status; minus the signal's number where one ended it."""
+    stdout: str
+    stderr: str
+    seconds: float
+    why: str = ""
+    """What was gone over, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """How a program did in tests."""
+
+    outcome: Literal["passed", "wrong", "raised", "ended", "time", "tests", "lost"]
+    """All passed; an assertion failed; an exception; the process ended; too slow; or no judgement could be made.
+
+    'tests' is the tests' own trouble, 'lost' the sandbox's: neither says anything of the program.
+    """
+    why: str = ""
+    seconds: float = 0.0
+    """What the program took, loading and calls together; the tests' own time is not in it."""
+
+
+class Sandbox(Protocol):
+    """Runs programs nobody has read where they can do no harm, and judges them where they can't reach."""
+
+    def run(
+        self,
+        program: str,
+        *,
+        stdin: str = "",
+        seconds: float,
+        preload: tuple[str, ...] = (),
+    ) -> Ran:
+        """Run a Python program as a script; `preload` names modules that are slow to import and trusted."""
+
+    def test(self, program: str, *, tests: str, entry: str = "", prompt: str = "", seconds: float) -> Tested:
+        """Judge a Python program by tests that it never sees; `prompt` is the problem's own code, if it has any.
+
+        `entry` is the function that the tests know as `candidate` too; a `check(candidate)` they define is called with
+        it, functions named test_... are called, and other names the tests don't define are the program's.
+        """
+
+    def close(self) -> None:
+        """End it, with everything in it."""
 
 
 class Tokens(Protocol):
