@@ -219,6 +219,23 @@ def new(
         out.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+@app.command()
+def audit(
+    verifier: Annotated[str, typer.Argument(help="A verifier's name, a .py file, or JSON with name and settings.")],
+    labelled: Annotated[Path, typer.Option(help="JSONL: id, response, label, prompt?, answer?, tests?, meta?.")],
+    against: Annotated[str | None, typer.Option(help="Another verifier, to see where the two disagree.")] = None,
+    target: Annotated[Path | None, typer.Option("--out", help="JSONL of all disagreements, in full.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how often a verifier is wrong, on responses with labels."""
+    from selftrain import audit as auditing
+    from selftrain import progress
+
+    with progress.watcher(err) as watcher:
+        found = auditing.audit(verifier, labelled, against=against, out=target, watcher=watcher)
+    typer.echo(json.dumps(found.as_json(), indent=1) if as_json else "\n".join(found.lines()))
+
+
 @app.command(name="list")
 def list_plugins(
     what: Annotated[str, typer.Argument(help="recipes, verifiers or data.")], as_json: AsJson = False

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
-from selftrain.datafiles import read_rows
+from selftrain.datafiles import FileRow, read_rows
 from selftrain.errors import DataError, near
 from selftrain.records import Json, JsonValue, Message, Problem, Sample, Status, Verdict
 
@@ -56,9 +56,9 @@ def verify_file(
     first: dict[Status, str] = {}
     with (
         VerifierPool(workers=workers, time_limit=time_limit, log=log) as pool,
-        _opened(output) as sink,
+        opened(output) as sink,
     ):
-        rows = _rows(source, spec)
+        rows = ((row.problem, row.sample) for row in read_responses(source))
         size = None if pool.describe(spec).group else BLOCK
         for block in _blocks(rows, size):
             for verdict in _in_order(block, pool.verify(spec, block)):
@@ -73,7 +73,8 @@ def verify_file(
 
 
 @contextlib.contextmanager
-def _opened(output: Path | TextIO | None) -> Iterator[TextIO | None]:
+def opened(output: Path | TextIO | None) -> Iterator[TextIO | None]:
+    """Open a file that appears when the block has ended well; something that is open already is left as it is."""
     if not isinstance(output, Path):
         yield output
         return
@@ -90,7 +91,16 @@ def _opened(output: Path | TextIO | None) -> Iterator[TextIO | None]:
         partial.unlink(missing_ok=True)
 
 
-def _rows(source: Path, spec: str) -> Iterator[tuple[Problem, Sample]]:
+class Response(NamedTuple):
+    """A row of a file, as what a verifier judges."""
+
+    row: FileRow
+    problem: Problem
+    sample: Sample
+
+
+def read_responses(source: Path) -> Iterator[Response]:
+    """Yield the rows of a JSONL file of responses; raises DataError with the line number for one that can't be read."""
     seen: dict[str, str] = {}
     for where, values in read_rows(source):
         texts = {key: _text(values, key, where) for key in ("id", "response", "answer", "tests")}
@@ -105,10 +115,9 @@ def _rows(source: Path, spec: str) -> Iterator[tuple[Problem, Sample]]:
             _prompt(values.get("prompt"), where),
             answer=texts["answer"],
             tests=texts["tests"],
-            verifier=spec,
             meta=_meta(values.get("meta"), where),
         )
-        yield problem, _sample(row_id, problem, response)
+        yield Response(FileRow(where, values), problem, _sample(row_id, problem, response))
 
 
 def _sample(row_id: str, problem: Problem, response: str) -> Sample:
