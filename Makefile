@@ -5,6 +5,7 @@
 #   make setup CONSTRAINTS=      take the newest versions that fit instead of the pinned ones
 #   make setup VLLM=none         without vLLM
 #   make test PYTEST="-k store"  more arguments for pytest
+#   make test WORKERS=1          one test process instead of one a core (four at most)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -12,8 +13,11 @@ TORCH_INDEX ?=
 CONSTRAINTS ?= constraints.txt
 VLLM ?=
 PYTEST ?=
+WORKERS ?= auto
 
 BIN := $(VENV)/bin
+# A file's tests stay together: their fixtures start engines.
+TESTS = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 FOLDERS := selftrain pipelines verifiers data tests benchmarks tools
 # mypy refuses a folder without a Python file.
 TYPED = $(foreach folder,$(FOLDERS),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
@@ -37,10 +41,10 @@ demo: setup  ## self-train a real model over several rounds
 	@[ -e runs/demo-model ] || $(BIN)/selftrain export runs/demo --to runs/demo-model --merge
 
 test: setup  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow and not gpu" $(PYTEST)
+	$(TESTS) -m "not slow and not gpu" $(PYTEST)
 
 test-slow: setup  ## the slow tests
-	$(BIN)/python -m pytest -m "slow and not gpu" $(PYTEST)
+	$(TESTS) -m "slow and not gpu" $(PYTEST)
 
 lint: setup  ## format, lint and types, as CI checks them
 	$(BIN)/ruff format --check .
