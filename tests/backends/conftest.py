@@ -14,6 +14,18 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def reward_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random tiny reward model."""
+    return tiny.classifier(tmp_path_factory.mktemp("reward"), tiny_model)
+
+
+@pytest.fixture(scope="session")
+def process_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a random tiny process model with two labels."""
+    return tiny.classifier(tmp_path_factory.mktemp("process"), tiny_model, tokens=True, labels=2)
+
+
+@pytest.fixture(scope="session")
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrlTrainer]:
     """One warm trainer for all tests: each start of one costs seconds."""
     trainer = TrlTrainer(log=tmp_path_factory.mktemp("trainer") / "trainer.log")

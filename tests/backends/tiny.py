@@ -51,6 +51,18 @@ def make(folder: Path, *, seed: int = 0, hidden: int = 128, layers: int = 2, tie
     return folder
 
 
+def classifier(folder: Path, source: Path, *, tokens: bool = False, labels: int = 1, seed: int = 0) -> Path:
+    """Write the model of a folder again with a random head that scores sequences, or with `tokens` every token."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+
+    torch.manual_seed(seed)
+    auto = AutoModelForTokenClassification if tokens else AutoModelForSequenceClassification
+    auto.from_pretrained(source, num_labels=labels, dtype=torch.float32).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    return folder
+
+
 def row(name: str, prompt: Sequence[int], completion: Sequence[int], weight: float = 1.0) -> Row:
     """A row whose completion is trained."""
     segments = (Segment(ids=tuple(prompt), train=False), Segment(ids=tuple(completion), train=True))

@@ -1,0 +1,36 @@
+"""The score that a reward model gives the conversation with this response as its last turn.
+
+Any transformers model for sequence classification with one label (`num_labels` 1): a folder, a checkpoint that
+Train(loss=Reward()) made, or a hub id. The prompt goes through the chat template of the model's own tokenizer. Without
+a threshold the verdict is a score; with one, what reaches it passes. It never sees a gold answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from selftrain.asking import each_or_error, thresholded
+from selftrain.lab import Scorer
+from selftrain.records import Message, Problem, Sample, Score
+
+cases = ()
+"""What it says is the model's matter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verifier:
+    """Scores conversations, all of a problem in one batch."""
+
+    model: str = ""
+    """The reward model's folder or hub id; '' takes the model that the stage names."""
+    threshold: float | None = None
+    """The least score that passes."""
+
+    def verify_group(self, *, problem: Problem, attempts: Sequence[Sample], scorer: Scorer) -> list[Score]:
+        """Score all samples of a problem."""
+
+        def ask(texts: Sequence[str]) -> list[float]:
+            talks: list[list[Message]] = [[*problem.prompt, {"role": "assistant", "content": t}] for t in texts]
+            return scorer.score(self.model, talks)
+
+        found = each_or_error(ask, [attempt.text for attempt in attempts])
+        return [each if isinstance(each, Score) else thresholded(each, self.threshold) for each in found]
