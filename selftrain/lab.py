@@ -207,11 +207,14 @@ class Ran:
     """What was gone over, in words."""
 
 
+Outcome = Literal["passed", "wrong", "raised", "ended", "time", "tests", "lost"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tested:
     """How a program did in tests."""
 
-    outcome: Literal["passed", "wrong", "raised", "ended", "time", "tests", "lost"]
+    outcome: Outcome
     """All passed; an assertion failed; an exception; the process ended; too slow; or no judgement could be made.
 
     'tests' is the tests' own trouble, 'lost' the sandbox's: neither says anything of the program.

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from selftrain.backends.process import Child, die_with_owner, owner_pipe, start
+from selftrain.backends.sandbox_wire import WireError, lenient, pack
 from selftrain.errors import ConfigError, DataError, UserError, near
 from selftrain.records import Json, JsonValue
 
@@ -30,6 +31,8 @@ class GymItem(NamedTuple):
     question: str
     answer: str | None
     metadata: Json
+    packed: JsonValue = None
+    """The metadata as `sandbox_wire.pack` says it, where JSON alone would change it: some scorers want tuples."""
 
 
 class GymTask:
@@ -126,10 +129,19 @@ def _set(name: str, settings: Mapping[str, JsonValue], first: int) -> Any:
         raise ConfigError(f"gym:{name} does not take these settings: {error}") from error
 
 
-def _item(row: Mapping[str, Any]) -> tuple[str, str | None, Json]:
+def _item(row: Mapping[str, Any]) -> tuple[str, str | None, Json, JsonValue]:
     answer = row["answer"]
     metadata: Json = json.loads(json.dumps(row["metadata"], default=str, skipkeys=True))
-    return (str(row["question"]), None if answer is None else str(answer), metadata)
+    packed = None if metadata == row["metadata"] else _packed(row["metadata"])
+    return (str(row["question"]), None if answer is None else str(answer), metadata, packed)
+
+
+def _packed(metadata: Mapping[str, Any]) -> JsonValue:
+    """Say metadata so that its scorer gets back what it wrote, or None where it holds more than builtin values."""
+    try:
+        return json.loads(json.dumps(pack(metadata, lenient)))
+    except WireError:
+        return None
 
 
 if __name__ == "__main__":

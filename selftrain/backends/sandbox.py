@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, Self
 from selftrain.backends.sandbox_launch import died, start_server
 from selftrain.backends.sandbox_wire import WireError, receive_with, send_with, sheet, write, written
 from selftrain.errors import EngineError
-from selftrain.lab import Ran, Tested
+from selftrain.lab import Outcome, Ran, Tested
 
 MEMORY = 1 << 30
 """Bytes: address space of a process, and what all of a program's processes may hold at once."""
@@ -225,7 +225,7 @@ class BoxedSandbox:
             return Tested(outcome="time", why=_too_slow(seconds), seconds=seconds)
         if verdict["status"] == "gone":
             return self._ended(job, taken)
-        outcome = "raised" if verdict["status"] == "broken" else verdict["status"]
+        outcome: Outcome = "raised" if verdict["status"] == "broken" else verdict["status"]
         return Tested(outcome=outcome, why=verdict["why"], seconds=taken)
 
     def _verdict(self, question: dict[str, str], channel: socket.socket, seconds: float) -> Report | None:
