@@ -236,6 +236,23 @@ def audit(
     typer.echo(json.dumps(found.as_json(), indent=1) if as_json else "\n".join(found.lines()))
 
 
+@app.command()
+def reverify(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    verifier: Annotated[str, typer.Option("--with", help="A verifier's name, a .py file, or JSON.")],
+    round: Annotated[int | None, typer.Option(help="One round; 0 is the base model.")] = None,
+    target: Annotated[Path | None, typer.Option("--out", help="All verdicts, .jsonl or .parquet.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Judge a run's stored samples by another verifier, without sampling; the run is only read."""
+    from selftrain import progress
+    from selftrain import reverify as again
+
+    with progress.watcher(err) as watcher:
+        found = again.reverify(folder, verifier, round=round, out=target, watcher=watcher)
+    typer.echo(json.dumps(found.as_json(), indent=1) if as_json else "\n".join(found.lines()))
+
+
 @app.command(name="list")
 def list_plugins(
     what: Annotated[str, typer.Argument(help="recipes, verifiers or data.")], as_json: AsJson = False

@@ -34,9 +34,9 @@ def share(parts: Sequence[tuple[float, float]], *, seed: int = 0) -> Estimate:
 
 
 def change(parts: Sequence[tuple[float, float]], *, seed: int = 0) -> Estimate:
-    """Return the mean change, from (sum of changes, how many) by problem."""
+    """Return the mean change, from (sum of changes, how many) by problem; where nothing varies it has no interval."""
     tables = np.asarray([each for each in parts if each[1]], dtype=np.float64).reshape(-1, 2)
-    return _bootstrapped(tables, lambda drawn: drawn[..., 0] / drawn[..., 1], seed)
+    return _spread(_bootstrapped(tables, lambda drawn: drawn[..., 0] / drawn[..., 1], seed))
 
 
 def kappa(tables: Sequence[tuple[float, float, float, float]], *, seed: int = 0) -> Estimate:

@@ -32,8 +32,10 @@ def written(folder: Path, rows: Sequence[tuple[str, object]]) -> tuple[Path, Pat
 
 
 def test_rates_are_counted_over_what_it_decided(tmp_path: Path) -> None:
-    rows: list[tuple[str, object]] = [("+", True)] * 6 + [("-", "pass")] * 2 + [("+", False)] * 3 + [("-", "fail")] * 9
-    rows += [("?", True)] * 3 + [("!", False)] * 2
+    rows: Sequence[tuple[str, object]] = (
+        [("+", True)] * 6 + [("-", "pass")] * 2 + [("+", False)] * 3 + [("-", "fail")] * 9
+    )
+    rows = [*rows, *[("?", True)] * 3, *[("!", False)] * 2]
     verifier, source = written(tmp_path, rows)
     found = audit(str(verifier), source)
     assert (found.right, found.wrong, found.problems) == (11, 14, 25)
@@ -84,7 +86,7 @@ def test_two_verifiers_are_compared(tmp_path: Path) -> None:
 
 
 def test_the_report_fits_a_terminal(tmp_path: Path) -> None:
-    long: list[tuple[str, object]] = [("+" + "1" * 200, False), ("+1 " + " " * 50, False), ("+1\n", False)] + [
+    long: Sequence[tuple[str, object]] = [("+" + "1" * 200, False), ("+1 " + " " * 50, False), ("+1\n", False)] + [
         ("+2", False)
     ] * 30
     verifier, source = written(tmp_path, [*long, ("-3", True)])

@@ -34,6 +34,8 @@ def test_a_change_has_no_such_bound() -> None:
     found = rates.change([(-1, 2), (1, 2), (0, 2), (0, 2)])
     assert (found.value, found.n) == (0.0, 8)
     assert found.low < 0 < found.high
+    still = rates.change([(0, 2), (0, 1)])
+    assert (still.value, math.isnan(still.low)) == (0.0, True)
 
 
 def test_kappa_is_cohens() -> None:
