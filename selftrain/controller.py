@@ -14,7 +14,7 @@ from selftrain.history import read_round
 from selftrain.keys import decoded, encoded, stage_key
 from selftrain.lab import Lab
 from selftrain.pipeline import Task, run_pipeline
-from selftrain.recipe import Recipe, Stage, expanded
+from selftrain.recipe import Recipe, Stage, baseline, expanded
 from selftrain.records import Decision, Json, Pick, Problem, Sample, Setting, Verdict
 from selftrain.round import PROBLEMS, History, Part, Round, RoundResult
 from selftrain.store import Records, StageFolder, Store, write_text
@@ -87,8 +87,7 @@ class Controller:
     def _first(self) -> tuple[Stage, ...]:
         """The stages of round 0: the recipe's own evaluation on the base model, then what comes before the rounds."""
         stages = self.recipe.stages(History())
-        own = {name for stage in stages if stage.baseline for name in stage.of}
-        return (*(s for s in stages if s.baseline or s.name in own), *expanded(self.recipe.before))
+        return (*baseline(stages), *expanded(self.recipe.before))
 
     def _planned(self, number: int, history: History) -> tuple[Stage, ...]:
         """The round's stages: as its stored plan says, or by the recipe, whose word is then stored."""

@@ -109,8 +109,8 @@ class Prepared:
             self.store.check_format()
             if not self.store.exists():
                 self._write_down()
-            own = frozenset(name for name, model in self.job.recipe.models.items() if model.engine == "own")
-            lab = Lab(self.backends, root=self.store.root, seed=file.seed, protocol=self.job.protocol, own=own)
+            own, protocol = self.job.recipe.own, self.job.protocol
+            lab = Lab(self.backends, root=self.store.root, seed=file.seed, protocol=protocol, own=own)
             try:
                 self._round_zero(lab)
                 limits = Limits(hours=file.max_hours, tokens=file.max_tokens)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from selftrain.controller import segments
-from selftrain.recipe import Cost, Recipe, Stage, expanded
+from selftrain.recipe import Cost, Recipe, Stage, baseline, expanded
 from selftrain.round import History
 
 USUAL = 0.5
@@ -93,10 +93,9 @@ def _labels(recipe: Recipe) -> str:
 def _cost(recipe: Recipe, stages: Sequence[Stage], size: Size) -> Cost:
     """All rounds, round 0 included, at most."""
     total = Cost()
-    own = {name for stage in stages if stage.baseline for name in stage.of}
-    for stage in (*stages, *expanded(recipe.before)):
+    once_too = (*baseline(stages), *expanded(recipe.before), *expanded(recipe.after))
+    for stage, times in (*((stage, recipe.rounds) for stage in stages), *((stage, 1) for stage in once_too)):
         once = stage.cost(size.pool if "train" in stage.splits else size.held_out)
-        times = recipe.rounds + (stage.name in own)
         total = Cost(*(a + b * times for a, b in zip(total, once, strict=True)))
     return total
 

@@ -180,6 +180,11 @@ class Recipe:
         loop = [*self.before, *self.given(), *self.after]
         return "gold" if any(stage.gold for stage in loop) else "none"
 
+    @property
+    def own(self) -> frozenset[str]:
+        """The models that have engines of their own."""
+        return frozenset(name for name, model in self.models.items() if model.engine == "own")
+
     def check(self) -> None:
         """Raise RecipeError if the stages do not fit together."""
         if self.rounds < 1:
@@ -218,6 +223,12 @@ class Recipe:
 def expanded(stages: Stages) -> tuple[Stage, ...]:
     """Return stages with their sub-stages in their places."""
     return tuple(each for stage in stages for each in stage.expand())
+
+
+def baseline(stages: Sequence[Stage]) -> tuple[Stage, ...]:
+    """Return the stages that run in round 0 too: those that say so, and those that they read."""
+    read = {name for stage in stages if stage.baseline for name in stage.of}
+    return tuple(stage for stage in stages if stage.baseline or stage.name in read)
 
 
 def check_stages(stages: Sequence[Stage], models: Mapping[str, Model]) -> None:

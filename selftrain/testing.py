@@ -204,8 +204,7 @@ def fake_run(
     parts = problems or {"train": sums(12), "valid": sums(8, "valid", 200), "test": sums(8, "test", 400)}
     folder = store.stage(0, 0, PROBLEMS)
     folder.begin({"content": digest([p.id for part in parts.values() for p in part])})
-    own = frozenset(name for name, model in recipe.models.items() if model.engine == "own")
-    lab = Lab(backends or FakeBackends(adds), root=root, seed=0, protocol=protocol or Protocol(), own=own)
+    lab = Lab(backends or FakeBackends(adds), root=root, seed=0, protocol=protocol or Protocol(), own=recipe.own)
     try:
         if not folder.done():
             number = 0

@@ -4,17 +4,15 @@ import json
 import logging
 import os
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from selftrain.backends.link import Link
+from selftrain.backends.engine_sampler import EngineSampler
 from selftrain.backends.process import Child, start
 from selftrain.backends.served import Served, gap, refuse_incomplete, same_model, served
 from selftrain.backends.vllm import TOLERANCE
 from selftrain.errors import ConfigError, EngineError, near
-from selftrain.lab import Completion, Request, Scored
-from selftrain.records import JsonValue, seed_of
+from selftrain.records import JsonValue
 
 log = logging.getLogger(__name__)
 
@@ -28,14 +26,12 @@ SETTINGS: dict[str, JsonValue] = {
 """Settings and their defaults; None is what model and machine have."""
 
 
-class TransformersSampler:
+class TransformersSampler(EngineSampler):
     """Samples with transformers. What a call of `sample` yields depends on weights, requests and seed only."""
 
     kind = "transformers"
     module = "selftrain.backends.transformers_engine"
-    """What the engine process runs."""
-    patience = 300.0
-    """Seconds without a sign of life after which a busy engine counts as lost."""
+    whole = True
 
     def __init__(
         self,
@@ -53,32 +49,7 @@ class TransformersSampler:
                 )
         self._settings = SETTINGS | dict(settings or {})
         self.concurrency = int(str(self._settings["concurrency"]))
-        self._log = log
-        self._python = python
-        self._served = served(model)
-        self._loading = threading.Lock()
-        self._link = Link(self._launch, patience=self.patience, whole=True)
-        try:
-            self._describe(self._link.info)
-            self._probe(self._served)
-        except BaseException:
-            self._link.close()
-            raise
-
-    @property
-    def pid(self) -> int:
-        """Process id of the engine as it runs now."""
-        return self._link.pid
-
-    def sample(self, requests: Sequence[Request], *, seed: int) -> Iterator[Completion]:
-        """Yield one completion per request as they finish; each has a random stream of its own, made of its id."""
-        items = {number: (each, seed_of(seed, each.id)) for number, each in enumerate(requests)}
-        return (completion for _, completion in self._link.stream("sample", items))
-
-    def score(self, sequences: Sequence[Scored]) -> list[tuple[float, ...]]:
-        """Return the log-probability of each completion token, in nats."""
-        answers = dict(self._link.stream("score", dict(enumerate(sequences))))
-        return [answers[number] for number in range(len(sequences))]
+        super().__init__(model, log=log, python=python)
 
     def load(self, checkpoint: Path) -> None:
         """Serve these weights from now on; a probe confirms them."""
@@ -99,9 +70,9 @@ class TransformersSampler:
     def wake(self) -> None:
         """Do nothing."""
 
-    def close(self) -> None:
-        """End the engine and all its processes."""
-        self._link.close()
+    def _started(self) -> None:
+        self._describe(self._link.info)
+        self._probe(self._served)
 
     def _describe(self, info: Mapping[str, JsonValue]) -> None:
         self.version, self.dtype = str(info["version"]), str(info["dtype"])
@@ -115,7 +86,7 @@ class TransformersSampler:
         return start(self.module, json.dumps(settings), log=self._log, python=self._python, env=env)
 
     def _probe(self, new: Served) -> None:
-        self.gap: float | None = None
+        self.gap = None
         if not new.probes:
             return
         self.gap = gap(new.probes, self.score(new.sequences))

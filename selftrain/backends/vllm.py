@@ -4,16 +4,14 @@ import json
 import logging
 import os
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from selftrain.backends.link import Link
+from selftrain.backends.engine_sampler import EngineSampler
 from selftrain.backends.process import Child, start
 from selftrain.backends.served import Served, dtype_of, gap, lacks_head, refuse_incomplete, same_model, served
 from selftrain.backends.tokens import stop_ids
 from selftrain.errors import EngineError, ModelError
-from selftrain.lab import Completion, Request, Scored
 from selftrain.records import JsonValue, seed_of
 
 log = logging.getLogger(__name__)
@@ -27,14 +25,11 @@ FRESH = 3.0
 """An engine that read the weights from scratch may differ so many times more: rounding is then all it can be."""
 
 
-class VllmSampler:
+class VllmSampler(EngineSampler):
     """Samples with vLLM. `settings` are arguments of vLLM's engine, by name."""
 
     kind = "vllm"
     module = "selftrain.backends.vllm_engine"
-    """What the engine process runs."""
-    patience = 300.0
-    """Seconds without a sign of life after which a busy engine counts as lost."""
 
     def __init__(
         self,
@@ -47,38 +42,8 @@ class VllmSampler:
     ) -> None:
         self._settings = dict(settings or {})
         self._seed = seed
-        self._log = log
-        self._python = python
-        self._served = served(model)
-        self._loading = threading.Lock()
         self._asleep = False
-        self.gap: float | None = None
-        """The probe's difference at the last load; None where there was no probe."""
-        self._link = Link(self._launch, patience=self.patience)
-        try:
-            self._started()
-        except BaseException:
-            self._link.close()
-            raise
-
-    @property
-    def pid(self) -> int:
-        """Process id of the engine as it runs now."""
-        return self._link.pid
-
-    def sample(self, requests: Sequence[Request], *, seed: int) -> Iterator[Completion]:
-        """Yield one completion per request as they finish; each has a random stream of its own, made of its id.
-
-        The requests are sent before the first completion is asked for. One that the engine refuses raises EngineError
-        after all others were yielded.
-        """
-        items = {number: (each, seed_of(seed, each.id)) for number, each in enumerate(requests)}
-        return (completion for _, completion in self._link.stream("sample", items))
-
-    def score(self, sequences: Sequence[Scored]) -> list[tuple[float, ...]]:
-        """Return the log-probability of each completion token, in nats."""
-        answers = dict(self._link.stream("score", {number: (each, 0) for number, each in enumerate(sequences)}))
-        return [answers[number] for number in range(len(sequences))]
+        super().__init__(model, log=log, python=python)
 
     def load(self, checkpoint: Path) -> None:
         """Serve these weights from now on: swap them in place, or start again where that isn't possible or fails."""
@@ -116,10 +81,6 @@ class VllmSampler:
                 self._link.restart()
                 self._started()
             self._asleep = False
-
-    def close(self) -> None:
-        """End the engine and all its processes."""
-        self._link.close()
 
     def _launch(self, starts: int) -> Child:
         settings = {

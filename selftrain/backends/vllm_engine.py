@@ -229,7 +229,8 @@ def _take(engine: Engine, message: tuple[Any, ...], pipe: Any) -> None:
 
     _, job, op, items = message
     if op in ("sample", "score"):
-        for item, (asked, seed) in items:
+        for item, given in items:
+            asked, seed = given if op == "sample" else (given, 0)
             try:
                 engine.add(Place(job, item, asked), seed)
             except (ValueError, VLLMClientError) as error:
