@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from selftrain.backends.process import Child, start
 from selftrain.errors import EngineError, PluginError, UserError
 from selftrain.lab import AskedModel
-from selftrain.records import Problem, Sample, Score, Verdict
+from selftrain.records import Problem, Sample, Score, Verdict, digest
 
 if TYPE_CHECKING:
     from selftrain.backends.scorer import ScorerProcess
@@ -196,9 +196,12 @@ class VerifierPool:
                 raise PluginError(
                     f"verifier {spec!r} asks a model, and none is named; say which, as in verify.model=policy"
                 )
-            groups: dict[tuple[str, str], list[Item]] = {}
+            groups: dict[tuple[str, str, str], list[Item]] = {}
             for problem, sample in mine:
-                groups.setdefault((problem.id, "" if about.group else sample.text), []).append((problem, sample))
+                # A problem's id leaves out its meta, and a verifier may judge by nothing else (a schema, a pattern).
+                meta = digest(dict(problem.meta)) if problem.meta else ""
+                key = (problem.id, meta, "" if about.group else sample.text)
+                groups.setdefault(key, []).append((problem, sample))
             units = [tuple(group) for group in groups.values()]
             chunks += [_Chunk(call, spec, tuple(units[at : at + size]), about) for at in range(0, len(units), size)]
         return chunks
@@ -315,7 +318,7 @@ class VerifierPool:
         return None
 
     def _answer(self, call: _Call, question: Question) -> Answer:
-        """Call what a verifier asks for; a lost engine or a wrong model ends the `verify` call, the rest is the item's."""
+        """Call what a verifier asks for; a lost engine or wrong model ends the `verify` call, the rest is the item's."""
         if question.method not in ANSWERED[question.resource]:
             return Answer(error=f"a {question.resource} has no {question.method}")
         target = call.model if question.resource == "model" else self._scorer()

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -383,3 +384,11 @@ def test_without_a_model_and_with_a_lost_one_nothing_is_judged(pool: VerifierPoo
     with pytest.raises(EngineError, match="the engine is lost"):
         list(pool.verify(str(asking), items, model=Echo(lost=True)))
     assert [v.status for v in pool.verify("exact", items_of(["7"], answer="7"))] == ["pass"]
+
+
+def test_problems_that_differ_by_their_meta_only_are_judged_apart(pool: VerifierPool) -> None:
+    problems = [Problem.of("?", meta={"pattern": pattern}) for pattern in ("a", "b")]
+    assert problems[0].id == problems[1].id
+    items = [(problem, replace(sample_of(problem, "a", 0), id=f"{at}")) for at, problem in enumerate(problems)]
+    said = {verdict.sample: verdict.status for verdict in pool.verify("regex", items)}
+    assert said == {"0": "pass", "1": "fail"}
