@@ -1,12 +1,15 @@
 """Every data set keeps the contract: problems without a download, distinct, disjoint, the same for the same seed."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from selftrain import plugins
 from selftrain.answers import normal
+from selftrain.backends.sandbox import open_sandbox
+from selftrain.lab import Sandbox
 from selftrain.problems import Splits, load_problems
 from selftrain.records import Json, Problem
 from selftrain.verify import load_verifier
@@ -24,13 +27,32 @@ def sources(tmp_path: Path) -> dict[str, tuple[str, Json]]:
     gsm8k = (plugins.available("data")["gsm8k"].path).with_suffix(".jsonl").read_text().splitlines()
     (tmp_path / "train.jsonl").write_text("\n".join(gsm8k[:14]))
     (tmp_path / "test.jsonl").write_text("\n".join(gsm8k[14:]))
+    functions = [
+        {
+            "task_id": f"T/{n}",
+            "prompt": f"def plus_{n}(x):\n",
+            "canonical_solution": f"    return x + {n}\n",
+            "test": f"def check(candidate):\n    assert candidate(1) == {n + 1}\n",
+            "entry_point": f"plus_{n}",
+        }
+        for n in range(30)
+    ]
+    (tmp_path / "HumanEval.jsonl").write_text("\n".join(map(json.dumps, functions)))
     return {
         "sums": ("sums", {"max_digits": 1}),
         "gym": ("gym:chain_sum", {"max_terms": 3, "max_digits": 2}),
         "gsm8k": ("gsm8k", {"path": str(tmp_path)}),
         "file": (str(tmp_path / "rows.jsonl"), {}),
+        "humaneval": ("humaneval", {"path": str(tmp_path / "HumanEval.jsonl")}),
         "hub": (f"hub:{tmp_path / 'hub'}", {}),
+        "programs": ("programs", {"max_operations": 3}),
     }
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with open_sandbox() as opened:
+        yield opened
 
 
 def ids(splits: Splits) -> list[list[str]]:
@@ -38,7 +60,7 @@ def ids(splits: Splits) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_data_set_yields_problems_without_a_download(name: str) -> None:
+def test_a_data_set_yields_problems_without_a_download(name: str, sandbox: Sandbox) -> None:
     problems: list[Problem] = list(plugins.load("data", name).bundled())
     assert problems
     assert len({problem.id for problem in problems}) == len(problems)
@@ -46,7 +68,8 @@ def test_a_data_set_yields_problems_without_a_download(name: str) -> None:
         assert problem.text.strip()
         # What the data says is right must pass by the verifier that the data names.
         response = problem.solution or f"The answer is {problem.answer}"
-        assert load_verifier(problem.verifier).judge(problem=problem, response=response).status == "pass"
+        verifier = load_verifier(problem.verifier, {"sandbox": sandbox}.__getitem__)
+        assert verifier.judge(problem=problem, response=response).status == "pass"
 
 
 @pytest.mark.parametrize("name", NAMES)
