@@ -171,6 +171,8 @@ class Row:
     id: str
     kind: Literal["example", "chosen", "rejected"]
     segments: tuple[Segment, ...]
+    labels: tuple[float, ...] = ()
+    """For process models: of each trained segment, a step, the probability that it is right."""
     weight: float = 1.0
     group: str = ""
     reference: Json = field(default_factory=dict)

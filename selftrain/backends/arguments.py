@@ -13,6 +13,7 @@ _TRL = (
     ("trl", "trainer/base_config.py", "_BaseConfig"),
     ("transformers", "training_args.py", "TrainingArguments"),
 )
+_REWARD = (("trl", "trainer/reward_config.py", "RewardConfig"), *_TRL[1:])
 _VLLM = (("vllm", "engine/arg_utils.py", "EngineArgs"),)
 _PEFT = (
     ("peft", "tuners/lora/config.py", "LoraConfig"),
@@ -24,6 +25,11 @@ _PEFT = (
 def trl_names() -> frozenset[str]:
     """Names of the arguments of TRL's SFTConfig, those of TrainingArguments included."""
     return _names(_TRL)
+
+
+def reward_names() -> frozenset[str]:
+    """Names of the arguments of TRL's RewardConfig, those of TrainingArguments included."""
+    return _names(_REWARD)
 
 
 def vllm_names() -> frozenset[str]:

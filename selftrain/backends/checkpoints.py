@@ -2,7 +2,8 @@
 
     checkpoint.json   id (hash of the master weights), master, serve, adapter, base, start
     master/           a float32 model folder; for a model as it was given, checkpoint.json names its folder instead
-    serve/            the same weights as served, `lm_head.weight` included even where it is tied; probe.json
+    serve/            the same weights as served, `lm_head.weight` included even where it is tied; probe.json (of a
+                      reward or process model, which is not sampled from, it holds no sequences)
     adapter/          the PEFT adapter that was merged, if one was trained
 
 A checkpoint appears by a rename: a folder that is there is whole.
@@ -15,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from selftrain.backends import models, weights
+from selftrain.backends import classifiers, models, weights
 from selftrain.errors import EngineError, ModelError
 from selftrain.records import Ids
 
@@ -233,7 +234,8 @@ def _serve(master: Path, target: Path, dtype: str) -> None:
     from huggingface_hub import save_torch_state_dict
     from transformers import AutoTokenizer
 
-    model = load(master, dtype)
+    head_kind = classifiers.kind_of(master)
+    model = classifiers.load(master, head_kind, dtype) if head_kind else load(master, dtype)
     target.mkdir()
     model.config.save_pretrained(target)
     state = dict(model.state_dict())
@@ -243,12 +245,28 @@ def _serve(master: Path, target: Path, dtype: str) -> None:
         state[weights.HEAD] = head.weight.detach().clone()
     save_torch_state_dict(state, str(target), metadata={"format": "pt"})
     copy_companions(master, target)
-    sequences = _probe_sequences(AutoTokenizer.from_pretrained(master, local_files_only=True))
-    scored = score(model, sequences)
+    tokenizer = AutoTokenizer.from_pretrained(master, local_files_only=True)
+    sequences = _probe_sequences(tokenizer)
+    scored = _scores(model, head_kind, sequences, tokenizer)
     if not all(abs(value) < float("inf") for row in scored for value in row):
-        raise EngineError(f"the weights of {master} give log-probabilities that are not finite")
-    probes = [Probe(*ids, logprobs)._asdict() for ids, logprobs in zip(sequences, scored, strict=True)]
+        what = "scores" if head_kind else "log-probabilities"
+        raise EngineError(f"the weights of {master} give {what} that are not finite")
+    pairs = [] if head_kind else zip(sequences, scored, strict=True)
+    probes = [Probe(*ids, logprobs)._asdict() for ids, logprobs in pairs]
     (target / "probe.json").write_text(json.dumps({"dtype": dtype, "sequences": probes}) + "\n")
+
+
+def _scores(
+    model: "PreTrainedModel", head_kind: str, sequences: Sequence[tuple[Ids, Ids]], tokenizer: Any
+) -> list[tuple[float, ...]]:
+    """Return what the model says to the probe: log-probabilities, or its head's scores."""
+    if not head_kind:
+        return score(model, sequences)
+    pad = classifiers.pad_token(model, tokenizer)
+    whole = [(*prompt_ids, *completion_ids) for prompt_ids, completion_ids in sequences]
+    if head_kind == "reward":
+        return [(each,) for each in classifiers.rewards(model, whole, pad)]
+    return classifiers.chances(model, whole, [range(len(each)) for each in whole], pad)
 
 
 def _probe_sequences(tokenizer: "PreTrainedTokenizerBase") -> list[tuple[Ids, Ids]]:

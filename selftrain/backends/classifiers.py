@@ -5,7 +5,7 @@ classification: with two labels the second one is "right", with one label its si
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -46,12 +46,12 @@ def kind_of(folder: Path) -> str:
     return next((name for name, kind in KINDS.items() if architecture.endswith(kind.suffix)), "")
 
 
-def load(folder: Path, kind: str, dtype: str) -> "PreTrainedModel":
+def load(folder: Path, kind: str, dtype: str, more: Mapping[str, Any] | None = None) -> "PreTrainedModel":
     """Load a model with its trained head; raises ModelError for a model without one, or with another."""
     about = KINDS[kind]
     if kind_of(folder) != kind:
         raise ModelError(f"{folder} is not {about.words}: it is a {_architecture(folder)}, not a ...{about.suffix}")
-    model, missing = _loaded(folder, about, dtype, {})
+    model, missing = _loaded(folder, about, dtype, more or {})
     if missing:
         raise ModelError(f"{folder} is not {about.words}: its weights lack {', '.join(sorted(missing))}")
     if model.config.num_labels not in about.labels:
@@ -63,17 +63,24 @@ def load(folder: Path, kind: str, dtype: str) -> "PreTrainedModel":
     return model.eval()
 
 
-def begin(folder: Path, kind: str, dtype: str, seed: int, **more: Any) -> "PreTrainedModel":
+def begin(
+    folder: Path, kind: str, dtype: str, *, seed: int, more: Mapping[str, Any] | None = None
+) -> "PreTrainedModel":
     """Load a model to train its head: as it is if it has one of the kind, else with a new one drawn by the seed."""
     from transformers import set_seed
 
-    if kind_of(folder) == kind:
-        return load(folder, kind, dtype).train()
     about = KINDS[kind]
-    if kind_of(folder):
-        raise ModelError(f"{folder} is a {_architecture(folder)}; {about.words} cannot be trained from it")
-    set_seed(seed)
-    model, _ = _loaded(folder, about, dtype, {"num_labels": about.labels[-1], **more})
+    if kind_of(folder) == kind:
+        model = load(folder, kind, dtype, more)
+    elif other := kind_of(folder):
+        raise ModelError(f"{folder} is {KINDS[other].words}; {about.words} cannot be trained from it")
+    else:
+        set_seed(seed)
+        model, _ = _loaded(folder, about, dtype, {"num_labels": about.labels[-1], **(more or {})})
+    # In 16 bits small updates of the head would vanish.
+    for name in ("score", "classifier"):
+        if (head := getattr(model, name, None)) is not None:
+            head.float()
     return model.train()
 
 
@@ -82,6 +89,16 @@ def pad_token(model: "PreTrainedModel", tokenizer: Any) -> int:
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     model.config.get_text_config().pad_token_id = pad or 0
     return pad or 0
+
+
+def tail(tokenizer: Any, end: int) -> tuple[int, ...]:
+    """Return what the chat template writes behind the token that ends a response's turn: often a newline."""
+    if not tokenizer.chat_template:
+        return ()
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}]
+    ids = tokenizer.encode(tokenizer.apply_chat_template(turns, tokenize=False), add_special_tokens=False)
+    behind = ids[len(ids) - ids[::-1].index(end) :] if end in ids else []
+    return () if tokenizer.decode(behind).strip() else tuple(behind)
 
 
 def rewards(model: "PreTrainedModel", sequences: Sequence[Sequence[int]], pad: int) -> list[float]:
@@ -134,7 +151,7 @@ def _architecture(folder: Path) -> str:
     return str((config.get("architectures") or ["model of unknown kind"])[0])
 
 
-def _loaded(folder: Path, kind: Kind, dtype: str, more: dict[str, Any]) -> tuple["PreTrainedModel", set[str]]:
+def _loaded(folder: Path, kind: Kind, dtype: str, more: Mapping[str, Any]) -> tuple["PreTrainedModel", set[str]]:
     import torch
     import transformers
     from transformers.utils import logging

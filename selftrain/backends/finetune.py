@@ -7,16 +7,18 @@ import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-from trl import SFTConfig
+from trl import RewardConfig, SFTConfig
 
-from selftrain.backends import checkpoints, rows
+from selftrain.backends import checkpoints, classifiers, rows
+from selftrain.backends.reward_trainer import PairCollator, PairTrainer, StepCollator, StepTrainer
 from selftrain.backends.row_trainer import LOSSES, RowCollator, RowSFTTrainer
+from selftrain.backends.tokens import end_of_turn
 from selftrain.lab import Progress, TrainJob
 
 SAVE_SECONDS = 120.0
@@ -24,18 +26,34 @@ COMPLETE = "complete"
 """A file that stands in a checkpoint of the work in progress from the moment that it is whole."""
 
 
+class Method(NamedTuple):
+    """What a loss is trained with."""
+
+    trainer: Any
+    collator: Any
+    config: Any
+    head: str = ""
+    """The kind of head (`classifiers.KINDS`); '' is the language model's own."""
+
+
+METHODS = {
+    "sft": Method(RowSFTTrainer, RowCollator, SFTConfig),
+    "reward": Method(PairTrainer, PairCollator, RewardConfig, "reward"),
+    "steps": Method(StepTrainer, StepCollator, RewardConfig, "steps"),
+}
+
+
 def run(job: TrainJob, progress: Progress) -> None:
     """Train, and leave `job.out/checkpoint` with the figures in trained.json; every rank calls this."""
     began = time.time()
     work = _work_folder(job)
     start = checkpoints.read(job.start)
-    data = rows.columns(job.rows)
-    trainer = _trainer(job, start.master, data, work, progress)
+    trainer = _trainer(job, start.master, work, progress)
     # The first rank may have emptied the folder: nobody looks for saved work before that.
     trainer.accelerator.wait_for_everyone()
     trainer.train(resume_from_checkpoint=_last_complete(work))
     trainer.save_model(str(work / "final"))
-    figures = _figures(trainer, data)
+    figures = _figures(trainer, rows.columns(job.rows))
     first = trainer.accelerator.is_main_process
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
@@ -44,7 +62,7 @@ def run(job: TrainJob, progress: Progress) -> None:
         return
 
     def fill(folder: Path) -> None:
-        (_merge if job.adapter == "lora" else _take)(work / "final", start.master, folder)
+        (_merge if job.adapter == "lora" else _take)(job, work / "final", start.master, folder)
 
     def more(folder: Path) -> None:
         text = json.dumps({**figures, "seconds": time.time() - began})
@@ -82,27 +100,44 @@ def arguments(job: TrainJob, model: Path, work: Path) -> dict[str, Any]:
     }
 
 
-def _trainer(
-    job: TrainJob, model: Path, data: Mapping[str, list[Any]], work: Path, progress: Progress
-) -> RowSFTTrainer:
-    config = SFTConfig(**arguments(job, model, work))
+def _trainer(job: TrainJob, model: Path, work: Path, progress: Progress) -> Any:
+    method = METHODS[job.loss]
+    config = method.config(**arguments(job, model, work))
     tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
     # An adapter's base is rounded as it will be served; full fine-tuning needs float32, or small updates vanish.
-    dtype = torch.bfloat16 if config.bf16 and job.adapter == "lora" else torch.float32
-    extra = dict(job.settings.get("model_init_kwargs") or {})
-    network = AutoModelForCausalLM.from_pretrained(model, local_files_only=True, **{"dtype": dtype, **extra})
+    dtype = "bfloat16" if config.bf16 and job.adapter == "lora" else "float32"
+    network = _network(job, model, dtype, dict(job.settings.get("model_init_kwargs") or {}))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-    trainer = RowSFTTrainer(
+    data = _data(job, model, tokenizer)
+    trainer = method.trainer(
         model=network,
         args=config,
-        train_dataset=Dataset.from_dict({name: data[name] for name in ("input_ids", "labels", "weight")}),
-        data_collator=RowCollator(pad or 0),
+        train_dataset=Dataset.from_dict({name: data[name] for name in method.trainer.columns}),
+        data_collator=method.collator(pad or 0),
         processing_class=tokenizer,
         peft_config=_lora(job) if job.adapter == "lora" else None,
         callbacks=[Keeper(progress, timed="save_strategy" not in job.settings)],
     )
-    trainer.loss = LOSSES[job.loss]
+    if job.loss in LOSSES:
+        trainer.loss = LOSSES[job.loss]
     return trainer
+
+
+def _network(job: TrainJob, model: Path, dtype: str, more: Mapping[str, Any]) -> Any:
+    """Load a model with the head that the loss is about, a new one where it has none."""
+    if head := METHODS[job.loss].head:
+        network = classifiers.begin(model, head, dtype, seed=job.seed, more=more)
+        classifiers.pad_token(network, AutoTokenizer.from_pretrained(model, local_files_only=True))
+        return network
+    wanted = {"dtype": getattr(torch, dtype), **more}
+    return AutoModelForCausalLM.from_pretrained(model, local_files_only=True, **wanted)
+
+
+def _data(job: TrainJob, model: Path, tokenizer: Any) -> Mapping[str, list[Any]]:
+    if job.loss == "reward":
+        end = end_of_turn(model, tokenizer)
+        return rows.pairs(job.rows, end=end, tail=classifiers.tail(tokenizer, end))
+    return rows.steps(job.rows) if job.loss == "steps" else rows.columns(job.rows)
 
 
 class Keeper(TrainerCallback):  # type: ignore[misc]
@@ -139,10 +174,14 @@ def _agreed(mine: bool) -> bool:
 
 def _lora(job: TrainJob) -> LoraConfig:
     settings = {"r": 16, "lora_alpha": 32, "target_modules": "all-linear", **job.lora}
-    return LoraConfig(task_type="CAUSAL_LM", **settings)
+    if not (head := METHODS[job.loss].head):
+        return LoraConfig(task_type="CAUSAL_LM", **settings)
+    # The head is trained as a whole; PEFT would otherwise put an adapter on it too.
+    settings.setdefault("exclude_modules", ["score", "classifier"])
+    return LoraConfig(task_type=classifiers.KINDS[head].task, **settings)
 
 
-def _figures(trainer: RowSFTTrainer, data: Mapping[str, list[Any]]) -> dict[str, Any]:
+def _figures(trainer: Any, data: Mapping[str, list[Any]]) -> dict[str, Any]:
     trained = sum(label != -100 for labels in data["labels"] for label in labels)
     return {
         "rows": len(data["id"]),
@@ -152,9 +191,9 @@ def _figures(trainer: RowSFTTrainer, data: Mapping[str, list[Any]]) -> dict[str,
     }
 
 
-def _merge(adapter: Path, master: Path, folder: Path) -> None:
+def _merge(job: TrainJob, adapter: Path, master: Path, folder: Path) -> None:
     """Add the adapter to the float32 master weights: rounding the base first would round every round's delta."""
-    model = AutoModelForCausalLM.from_pretrained(master, dtype=torch.float32, local_files_only=True)
+    model = _network(job, master, "float32", _labels(job))
     merged = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     merged.save_pretrained(folder / "master")
     (folder / "adapter").mkdir()
@@ -162,9 +201,14 @@ def _merge(adapter: Path, master: Path, folder: Path) -> None:
         shutil.copyfile(adapter / name, folder / "adapter" / name)
 
 
-def _take(trained: Path, master: Path, folder: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(trained, dtype=torch.float32, local_files_only=True)
-    model.save_pretrained(folder / "master")
+def _take(job: TrainJob, trained: Path, master: Path, folder: Path) -> None:
+    _network(job, trained, "float32", {}).save_pretrained(folder / "master")
+
+
+def _labels(job: TrainJob) -> dict[str, Any]:
+    """What of the model's arguments decides the head's shape."""
+    given = dict(job.settings.get("model_init_kwargs") or {})
+    return {name: value for name, value in given.items() if name == "num_labels"}
 
 
 def _work_folder(job: TrainJob) -> Path:

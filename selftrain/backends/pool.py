@@ -318,7 +318,7 @@ class VerifierPool:
         return None
 
     def _answer(self, call: _Call, question: Question) -> Answer:
-        """Call what a verifier asks for; a lost engine or wrong model ends the `verify` call, the rest is the item's."""
+        """Call what a verifier asks for; a lost engine or wrong model ends the call, other trouble is the item's."""
         if question.method not in ANSWERED[question.resource]:
             return Answer(error=f"a {question.resource} has no {question.method}")
         target = call.model if question.resource == "model" else self._scorer()

@@ -8,7 +8,7 @@ it is twice that, for the weights are not normalised.
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from datasets import Dataset
@@ -56,17 +56,18 @@ class RowCollator:
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """Return a batch of tensors."""
-        longest = max(len(row["input_ids"]) for row in rows)
-
-        def padded(values: Sequence[Sequence[int]], fill: int) -> Tensor:
-            return torch.tensor([[*each, *[fill] * (longest - len(each))] for each in values])
-
         return {
             "input_ids": padded([row["input_ids"] for row in rows], self.pad),
             "attention_mask": padded([[1] * len(row["input_ids"]) for row in rows], 0),
             "labels": padded([row["labels"] for row in rows], IGNORED),
             "weight": torch.tensor([row["weight"] for row in rows], dtype=torch.float32),
         }
+
+
+def padded(values: Sequence[Sequence[float]], fill: float) -> Tensor:
+    """Return rows of several lengths as a tensor, filled on the right."""
+    longest = max(map(len, values))
+    return torch.tensor([[*each, *[fill] * (longest - len(each))] for each in values])
 
 
 class LengthGroups:
@@ -101,6 +102,8 @@ class LengthGroups:
 class RowTrainer:
     """Mix-in over a TRL trainer: rows go in as token ids, with weights, and are neither rendered nor cut."""
 
+    columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels", "weight")
+    """What a row is, as the collator gets it."""
     loss: Loss
     train_dataset: Dataset
     args: Any
@@ -111,12 +114,16 @@ class RowTrainer:
         return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = ["input_ids", "labels", "weight"]
+        self._signature_columns = list(self.columns)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> LengthGroups:
         rows = train_dataset or self.train_dataset
         batch = self.args.train_batch_size * self.accelerator.num_processes
-        return LengthGroups([len(ids) for ids in rows["input_ids"]], batch, self.args.data_seed or self.args.seed)
+        return LengthGroups(self.lengths(rows), batch, self.args.data_seed or self.args.seed)
+
+    def lengths(self, rows: Dataset) -> list[int]:
+        """Return how long each row is, by which batches are grouped."""
+        return [len(ids) for ids in rows["input_ids"]]
 
     def compute_loss(
         self,

@@ -1,7 +1,7 @@
 """Training rows on disk: checked before a training process starts, and read as columns inside it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ from selftrain import tables
 from selftrain.errors import DataError
 from selftrain.records import Row
 
+KINDS = {"sft": {"example"}, "reward": {"chosen", "rejected"}, "steps": {"example"}}
+"""Loss -> the kinds of rows that it trains on."""
 
-def check(files: Sequence[Path], *, longest: int, model: Path) -> int:
-    """Return how many rows there are; refuse none at all, and any that could not be trained on as it is."""
+
+def check(files: Sequence[Path], *, longest: int, model: Path, loss: str = "sft") -> int:
+    """Return how many rows there are; refuse none at all, and any that this loss could not be trained on as it is."""
     rows = 0
     long: list[str] = []
     untrained: list[str] = []
@@ -38,7 +41,31 @@ def check(files: Sequence[Path], *, longest: int, model: Path) -> int:
     _refuse(long, rows, f"are longer than max_length {longest}; raise max_length or sample with fewer max_tokens")
     _refuse(untrained, rows, "have no token that is trained; look at what built them")
     _refuse(foreign, rows, f"hold ids outside {model}'s vocabulary of {vocabulary}; they are another tokenizer's")
+    _check_kinds(files, rows, loss)
     return rows
+
+
+def _check_kinds(files: Sequence[Path], rows: int, loss: str) -> None:
+    found = [row for f in files for row in tables.read_table(Row, f, ["id", "kind", "group"]).to_pylist()]
+    strange = [row["id"] for row in found if row["kind"] not in KINDS[loss]]
+    wanted = " and ".join(sorted(KINDS[loss]))
+    _refuse(strange, rows, f"are not of kind {wanted}, which the {loss} loss trains on; name its stage in Train's of=")
+    if loss == "reward":
+        groups: dict[str, list[str]] = {}
+        for row in found:
+            groups.setdefault(row["group"], []).append(row["kind"])
+        odd = {group for group, kinds in groups.items() if sorted(kinds) != ["chosen", "rejected"]}
+        unpaired = [row["id"] for row in found if row["group"] in odd]
+        _refuse(unpaired, rows, "are not one chosen and one rejected of a group")
+    elif loss == "steps":
+        labelled = [row for f in files for row in tables.read_table(Row, f, ["id", "segments", "labels"]).to_pylist()]
+        wrong = [row["id"] for row in labelled if not _labelled(row)]
+        _refuse(wrong, rows, "have not one label from 0 to 1 for each trained segment")
+
+
+def _labelled(row: Mapping[str, Any]) -> bool:
+    steps = [part["ids"] for part in row["segments"] if part["train"]]
+    return len(row["labels"]) == len(steps) and all(steps) and all(0 <= label <= 1 for label in row["labels"])
 
 
 def columns(files: Sequence[Path]) -> dict[str, list[Any]]:
@@ -52,6 +79,47 @@ def columns(files: Sequence[Path]) -> dict[str, list[Any]]:
             found["labels"].append(
                 [token if part["train"] else -100 for part in row["segments"] for token in part["ids"]]
             )
+    return found
+
+
+def pairs(files: Sequence[Path], *, end: int, tail: Sequence[int] = ()) -> dict[str, list[Any]]:
+    """Return pairs as columns: chosen_ids, rejected_ids, weight (the chosen row's).
+
+    Rows that end their turn are followed by `tail`: what the chat template writes behind the end of a turn, since a
+    reward model reads conversations as the template has them.
+    """
+    found: dict[str, list[Any]] = {"chosen_ids": [], "rejected_ids": [], "weight": []}
+    sides: dict[str, dict[str, Any]] = {}
+    for file in files:
+        for row in tables.read_table(Row, file, ["kind", "group", "segments", "weight"]).to_pylist():
+            ids = [token for part in row["segments"] for token in part["ids"]]
+            sides.setdefault(row["group"], {})[row["kind"]] = ids + list(tail if ids[-1:] == [end] else ())
+            if row["kind"] == "chosen":
+                sides[row["group"]]["weight"] = row["weight"]
+    for pair in sides.values():
+        found["chosen_ids"].append(pair["chosen"])
+        found["rejected_ids"].append(pair["rejected"])
+        found["weight"].append(pair["weight"])
+    return found
+
+
+def steps(files: Sequence[Path]) -> dict[str, list[Any]]:
+    """Return labelled rows as columns: input_ids, labels (1 at a step's last token, else -100), targets, weight."""
+    found: dict[str, list[Any]] = {"input_ids": [], "labels": [], "targets": [], "weight": []}
+    for file in files:
+        for row in tables.read_table(Row, file, ["segments", "labels", "weight"]).to_pylist():
+            ids: list[int] = []
+            marks: list[int] = []
+            targets: list[float] = []
+            labels = iter(row["labels"])
+            for part in row["segments"]:
+                ids += part["ids"]
+                marks += [-100] * len(part["ids"])
+                targets += [0.0] * len(part["ids"])
+                if part["train"]:
+                    marks[-1], targets[-1] = 1, next(labels)
+            for name, value in zip(found, (ids, marks, targets, row["weight"]), strict=True):
+                found[name].append(value)
     return found
 
 

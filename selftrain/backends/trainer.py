@@ -13,7 +13,7 @@ from selftrain.errors import ConfigError, EngineError, near
 from selftrain.lab import Progress, Trained, TrainJob
 from selftrain.records import JsonValue
 
-LOSSES = frozenset({"sft"})
+LOSSES = frozenset({"sft", "reward", "steps"})
 ADAPTERS = frozenset({"lora", "full"})
 FIXED: Mapping[str, str] = {
     **dict.fromkeys(("output_dir", "resume_from_checkpoint", "logging_nan_inf_filter"), "selftrain sets it itself"),
@@ -40,17 +40,17 @@ FIXED: Mapping[str, str] = {
 MEMORY = ("out of memory", "outofmemory", "can't allocate memory", "memoryerror", "std::bad_alloc", "exit status -9")
 
 
-def argument_names() -> frozenset[str]:
+def argument_names(loss: str = "sft") -> frozenset[str]:
     """Arguments of TRL's config that a run may set."""
-    return arguments.trl_names() - FIXED.keys()
+    return (arguments.trl_names() if loss == "sft" else arguments.reward_names()) - FIXED.keys()
 
 
-def check(settings: Mapping[str, JsonValue], lora: Mapping[str, JsonValue]) -> None:
+def check(settings: Mapping[str, JsonValue], lora: Mapping[str, JsonValue], loss: str = "sft") -> None:
     """Refuse training arguments that do not exist or that cannot be set here, without importing TRL."""
     for name in settings:
         if name in FIXED:
             raise ConfigError(f"{name} cannot be set: {FIXED[name]}")
-    arguments.check(settings, argument_names(), "TRL's SFTConfig")
+    arguments.check(settings, argument_names(loss), f"TRL's {'SFTConfig' if loss == 'sft' else 'RewardConfig'}")
     arguments.check(lora, arguments.lora_names(), "PEFT's LoraConfig")
 
 
@@ -103,13 +103,13 @@ class TrlTrainer:
                 raise ConfigError(
                     f"unknown {what} {value!r}{near(value, known) or '.'} Known: {', '.join(sorted(known))}"
                 )
-        check(job.settings, job.lora)
+        check(job.settings, job.lora, job.loss)
         master = checkpoints.master_of(job.start)
         context = models.describe(master).context
         longest = job.settings.get("max_length", context)
         if not isinstance(longest, int) or longest < 1 or longest > (context or longest):
             raise ConfigError(f"max_length is {longest}; it must be a number of tokens up to the model's {context}")
-        rows.check(job.rows, longest=longest, model=master)
+        rows.check(job.rows, longest=longest, model=master, loss=job.loss)
 
     def _ask(self, kind: str, details: object, progress: Progress) -> Any:
         if self._server is None or self._server.returncode is not None:

@@ -5,7 +5,10 @@ from selftrain.stages.evaluate import Evaluate
 from selftrain.stages.gate import Gate
 from selftrain.stages.generate import Generate, Gold
 from selftrain.stages.select import Select
-from selftrain.stages.train import SFT, Train
+from selftrain.stages.train import SFT, Reward, Steps, Train
 from selftrain.stages.verify import Audit, Verify
 
-__all__ = ["SFT", "Audit", "Evaluate", "Gate", "Generate", "Gold", "MakeExamples", "Select", "Train", "Verify"]
+__all__ = [
+    "SFT", "Audit", "Evaluate", "Gate", "Generate", "Gold", "MakeExamples", "Reward", "Select", "Steps", "Train",
+    "Verify",
+]  # fmt: skip

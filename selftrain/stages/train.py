@@ -19,11 +19,29 @@ class SFT:
     name: ClassVar[str] = "sft"
 
 
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A reward model by pairs (Bradley-Terry, weighted by pair): rows of kind chosen and rejected with equal group.
+
+    Begun from a language model, it gets a new head that scores the whole conversation; give it a model of its own:
+    `models={"policy": Model(), "reward": Model()}, Train(name="train-reward", model="reward", loss=Reward())`.
+    """
+
+    name: ClassVar[str] = "reward"
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A process model by labelled steps (cross-entropy, weighted by row): rows whose trained segments are steps."""
+
+    name: ClassVar[str] = "steps"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Train(Stage):
     """Fine-tune a model; every Train begins a fresh adapter and optimizer."""
 
-    loss: SFT = SFT()
+    loss: SFT | Reward | Steps = SFT()
     model: str = "policy"
     start: Literal["base", "latest", "best"] = "base"
     """The weights it begins with."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from selftrain.backends import rows as rows_module
 from selftrain.backends import trainer as trainer_module
 from selftrain.records import Row
 from tests.backends import tiny
@@ -18,7 +19,6 @@ def first_loss(model: Path, rows: Sequence[Row], out: Path, *, plain: bool = Fal
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    from selftrain.backends import rows as rows_module
     from selftrain.backends.row_trainer import LOSSES, RowCollator, RowSFTTrainer
 
     columns = rows_module.columns([tiny.write(rows, out / "rows.parquet")])
@@ -107,6 +107,6 @@ def test_batches_hold_rows_of_like_length_in_an_order_of_the_seed() -> None:
 
 
 def test_the_table_of_losses_is_the_one_that_is_checked_without_torch() -> None:
-    from selftrain.backends.row_trainer import LOSSES
+    from selftrain.backends.finetune import METHODS
 
-    assert set(LOSSES) == trainer_module.LOSSES
+    assert set(METHODS) == trainer_module.LOSSES == set(rows_module.KINDS)

@@ -209,7 +209,8 @@ def test_the_reward_verifier_scores_and_decides(pool: VerifierPool, scorer: Scor
             assert (verdict.status, "longer than the context" in verdict.why) == ("error", True)
         else:
             own = scorer.score(str(reward_model), [talk(sample.text, problem.text)])
-            assert (verdict.status, verdict.score) == ("scored", pytest.approx(own[0], abs=1e-5))
+            assert verdict.status == "scored"
+            assert verdict.score == pytest.approx(own[0], abs=1e-5)
     scores = sorted(v.score for v in verdicts.values() if v.score is not None)
     again = pool.verify(json.dumps({**spec, "threshold": scores[4]}), items())
     assert sorted(v.status for v in again) == ["error"] * 2 + ["fail"] * 4 + ["pass"] * 4

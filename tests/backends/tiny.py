@@ -1,6 +1,7 @@
 """A random tiny Llama with a byte tokenizer, and rows for it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from selftrain import tables
@@ -10,6 +11,9 @@ TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
+
+NEWLINE = 202
+"""The id of a newline."""
 
 
 def make(folder: Path, *, seed: int = 0, hidden: int = 128, layers: int = 2, tied: bool = True) -> Path:
@@ -76,6 +80,36 @@ def sums(count: int, *, weight: float = 1.0) -> list[Row]:
         question, reply = f"{n} + {n * 7 % 31} = ", f"{n + n * 7 % 31}" + "!" * (n % 5)
         ids = [[4 + byte - 33 for byte in text.replace(" ", "_").encode()] for text in (question, reply)]
         found.append(row(f"row{n}", [2, *ids[0], 3], [*ids[1], 0], weight))
+    return found
+
+
+def said(text: str) -> list[int]:
+    """The ids of plain ASCII text without spaces."""
+    return [4 + byte - 33 for byte in text.encode()]
+
+
+def pairs(count: int, *, weight: float = 1.0) -> list[Row]:
+    """Pairs of rows of several lengths: the chosen response ends with right, the rejected one with wrong."""
+    found = []
+    for n in range(count):
+        prompt = [2, *said(f"{n}+{n * 7 % 31}="), 0, 3]
+        words = ("right", "wrong" + "!" * (n % 3))
+        chosen, rejected = (row(word + str(n), prompt, [*said("x" * (n % 4) + word), 0], weight) for word in words)
+        found.append(replace(chosen, kind="chosen", group=f"pair{n}"))
+        found.append(replace(rejected, kind="rejected", group=f"pair{n}"))
+    return found
+
+
+def steps(count: int, *, weight: float = 1.0) -> list[Row]:
+    """Rows of labelled steps, lines: one that says right is, one that says wrong is not; `maybe` has no label."""
+    words = (("right", 1.0), ("wrong", 0.0), ("maybe", None))
+    found = []
+    for n in range(count):
+        chosen = [*(words[(n + at * at) % 3] for at in range(2 + n % 3)), words[n % 2]]
+        parts = [Segment(ids=(*said(word), NEWLINE), train=label is not None) for word, label in chosen]
+        labels = tuple(label for _, label in chosen if label is not None)
+        prompt = Segment(ids=(2, *said(f"{n}?"), 0, 3), train=False)
+        found.append(Row(id=f"steps{n}", kind="example", segments=(prompt, *parts), labels=labels, weight=weight))
     return found
 
 

@@ -44,7 +44,8 @@ def test_the_figure_that_is_asked_for_is_the_score(settings: dict[str, object], 
     model = Answering()
     model.likely = lambda prompt, text: (-1.0, -2.0)
     (found,) = judged({"name": "likelihood", **settings}, SUM, ["ab"], model=model)
-    assert (found.status, found.score) == (status, pytest.approx(score))
+    assert found.status == status
+    assert found.score == pytest.approx(score)
     assert found.why == "mean -1.5, sum -3, perplexity 4.482 over 2 tokens"
 
 
