@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftrain.errors import DataError
@@ -28,6 +28,7 @@ def written(formula: Formula) -> str:
     return f"(not {inner[0]})" if formula.operator == "not" else f"({inner[0]} {formula.operator} {inner[1]})"
 
 
+@settings(deadline=None)
 @given(FORMULAS)
 def test_what_is_written_is_read(formula: Formula) -> None:
     assert read_formula(written(formula)) == formula

@@ -3,7 +3,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftrain.records import Problem, Score
@@ -59,6 +59,7 @@ TREES = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(TREES, st.booleans())
 def test_every_expression_makes_its_own_value(text: str, spoilt: bool) -> None:
     numbers = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]

@@ -2,7 +2,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from selftrain import lab, plugins
@@ -55,6 +55,7 @@ def judged(
     return scores
 
 
+@settings(deadline=None)
 @given(LINKS, st.floats(0, 1), st.randoms())
 def test_credit_is_a_share_and_follows_its_owner(links: list[list[bool]], damping: float, random: Any) -> None:
     assume(any(map(any, links)))
@@ -68,6 +69,7 @@ def test_credit_is_a_share_and_follows_its_owner(links: list[list[bool]], dampin
     assert mixed.tests == [given.tests[column] for column in columns]
 
 
+@settings(deadline=None)
 @given(LINKS)
 def test_who_passes_more_has_no_less_credit(links: list[list[bool]]) -> None:
     assume(any(map(any, links)))

@@ -3,7 +3,7 @@ import socket
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftrain.records import Problem, Score
@@ -20,6 +20,7 @@ def judged(schema: object, response: str) -> Score:
     return load_verifier("json_schema").judge(problem=Problem.of("?", meta={"schema": schema}), response=response)
 
 
+@settings(deadline=None)
 @given(JSON)
 def test_a_value_is_valid_where_its_schema_says_so(value: Any) -> None:
     text = json.dumps(value, ensure_ascii=False)
