@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
@@ -33,12 +34,14 @@ PROCESSES = 64
 LIMITS = {"CORE": 0, "NOFILE": 128, "NPROC": PROCESSES, "FSIZE": 64 << 20, "MEMLOCK": 0, "MSGQUEUE": 0, "NICE": 0}
 TICK = 0.01
 """Seconds between two looks at what a program takes."""
+TRIES, LONGER = 3, 10
+"""How often, and how many times longer, a program is tried that had to wait for a processor."""
 RECYCLED = {"program": 1_000, "judge": 10_000}
 """Jobs after which a server is replaced by a new one."""
 START_SECONDS = 60.0
-TESTS_SECONDS = 10.0
+TESTS_SECONDS = 20.0
 """Seconds that tests may take beside the program's own."""
-GRACE = 10.0
+GRACE = 30.0
 """Seconds beyond its limit after which a server that has not answered is given up."""
 PRELOADED = (
     "bisect",
@@ -82,6 +85,7 @@ class Server:
         self.jobs = 0
         self.busy = False
         self.dirty = False
+        self.report: Report = {}
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process: subprocess.Popen[bytes] | None = None
         try:
@@ -127,11 +131,12 @@ class Server:
             send_with(self._control, "end", [])
 
     def settle(self, seconds: float = GRACE) -> Report:
-        """Wait for the job's end; returns how it came to it."""
-        report = self._receive(seconds)
-        self.busy = False
-        self.dirty = bool(report["dirty"])
-        return report
+        """Wait for the job's end, if it has not come yet; returns how it came to it."""
+        if self.busy:
+            self.report = self._receive(seconds)
+            self.busy = False
+            self.dirty = bool(self.report["dirty"])
+        return self.report
 
     def _receive(self, seconds: float) -> dict[str, Any]:
         self._control.settimeout(seconds)
@@ -190,6 +195,15 @@ class BoxedSandbox:
 
     def run(self, program: str, *, stdin: str = "", seconds: float, preload: tuple[str, ...] = ()) -> Ran:
         """Run a Python program as a script."""
+        given = seconds
+        for _ in range(TRIES):
+            ran, report = self._run(program, stdin, given, preload)
+            if ran.ended != "time" or not _starved(report, seconds):
+                break
+            given = _longer(report, seconds)
+        return replace(ran, why=_too_slow(seconds)) if ran.ended == "time" else ran
+
+    def _run(self, program: str, stdin: str, seconds: float, preload: tuple[str, ...]) -> tuple[Ran, Report]:
         job = _job("script", seconds, PRELOAD_MEMORY if preload else MEMORY)
         with contextlib.ExitStack() as stack:
             given = [sheet({"program": program}), written(stdin.encode(errors="replace"))]
@@ -197,16 +211,28 @@ class BoxedSandbox:
             for descriptor in (out, err):
                 stack.callback(os.close, descriptor)
             server = self._given("program", preload, job, [*given, out_end, err_end])
-            read = _drained(server, out, err, seconds + GRACE)
+            read = _drained(out, err, seconds + GRACE)
         if read.flooded:
             server.end()
         report = self._settled("program", preload)
         if report is None:
-            return Ran(ended="lost", code=0, stdout="", stderr="", seconds=0.0, why="the sandbox ended")
-        return _ran(report, read, job)
+            return Ran(ended="lost", code=0, stdout="", stderr="", seconds=0.0, why="the sandbox ended"), {}
+        return _ran(report, read, job), report
 
     def test(self, program: str, *, tests: str, entry: str = "", prompt: str = "", seconds: float) -> Tested:
         """Judge a Python program by tests that it never sees."""
+        given = seconds
+        for _ in range(TRIES):
+            tested = self._test(program, {"tests": tests, "entry": entry, "prompt": prompt}, given)
+            if tested.outcome != "time":
+                break
+            report = self._settled("program") or {}
+            if not _starved(report, seconds):
+                break
+            given = _longer(report, seconds)
+        return replace(tested, why=_too_slow(seconds)) if tested.outcome == "time" else tested
+
+    def _test(self, program: str, question: dict[str, str], seconds: float) -> Tested:
         job = _job("functions", seconds + TESTS_SECONDS, MEMORY, cpu=seconds)
         ours, theirs = socket.socketpair()
         with ours:
@@ -214,7 +240,7 @@ class BoxedSandbox:
             try:
                 ours.settimeout(GRACE)
                 write(ours, {"program": program})
-                verdict = self._verdict({"tests": tests, "entry": entry, "prompt": prompt}, ours, seconds)
+                verdict = self._verdict(question, ours, seconds)
             except (OSError, WireError) as error:
                 return self._ended(job, 0.0, f"it could not be given to its process: {error}")
         runner.end()
@@ -222,7 +248,7 @@ class BoxedSandbox:
             return self._unjudged()
         taken = min(float(verdict["seconds"]), seconds)
         if verdict["status"] == "time":
-            return Tested(outcome="time", why=_too_slow(seconds), seconds=seconds)
+            return Tested(outcome="time", seconds=taken)
         if verdict["status"] == "gone":
             return self._ended(job, taken)
         outcome: Outcome = "raised" if verdict["status"] == "broken" else verdict["status"]
@@ -332,7 +358,17 @@ def _job(kind: str, seconds: float, memory: int, cpu: float | None = None) -> Jo
 _SESSION = {"kind": "judge", "seconds": 1e9, "memory": MEMORY, "files": FILES, "tick": 0.2, "limits": {}}
 
 
-def _drained(server: Server, out: int, err: int, seconds: float) -> _Read:
+def _starved(report: Report, seconds: float) -> bool:
+    """Whether a program that took too long had to wait for a processor instead: then it was not its fault."""
+    return bool(report and report["used"] < 0.9 * seconds and report["waited"] > 0.1 * seconds)
+
+
+def _longer(report: Report, seconds: float) -> float:
+    """What a program gets that had to wait for a processor: half as much again as it would have needed."""
+    return min(seconds * LONGER, seconds + 1.5 * float(report["waited"]))
+
+
+def _drained(out: int, err: int, seconds: float) -> _Read:
     """Read both pipes until all who could write are gone, or one has had more than it may."""
     data = {out: bytearray(), err: bytearray()}
     deadline = time.monotonic() + seconds

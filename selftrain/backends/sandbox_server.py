@@ -90,15 +90,17 @@ class Server:
                     break
                 peak = max(peak, self._resident())
                 ended = self._over(job, time.monotonic() - started, peak)
+        used, waited = _scheduled(child)
         status = self._sweep(child, killed=bool(ended))
         if ended == "hangup":
             os._exit(0)
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return {
             "ended": ended or "exited",
             "status": os.waitstatus_to_exitcode(status),
             "seconds": time.monotonic() - started,
-            "peak": max(peak, usage.ru_maxrss << 10) if not self._boxed else peak,
+            "used": used,
+            "waited": waited,
+            "peak": peak,
         }
 
     def _asked_to_stop(self) -> bool:
@@ -213,6 +215,15 @@ def limit(limits: dict[str, int]) -> None:
         hard = resource.getrlimit(number)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(number, (value, value))
+
+
+def _scheduled(child: int) -> tuple[float, float]:
+    """Seconds that a process has had a processor, and that it had to wait for one."""
+    try:
+        used, waited, _ = Path(f"/proc/{child}/schedstat").read_text().split()
+    except OSError:
+        return 0.0, 0.0
+    return int(used) / 1e9, int(waited) / 1e9
 
 
 def _used(folder: str) -> int:
