@@ -1,6 +1,6 @@
 """A recipe against its control at the same budget, over several seeds: is the gain due to the verifier?
 
-python benchmarks/control.py --work WORK [--recipe rest_em] [--control random_select] [--preset demo] [--seeds 3]
+python -m benchmarks.control --work WORK [--recipe rest_em] [--control random_select] [--preset demo] [--seeds 3]
                              [--rounds 3]
 
 A seed draws other problems for every split, and other samples. Both recipes of a seed have the same problems, so their
@@ -11,19 +11,12 @@ its gate accepted none) and, beside it, with its last. Runs lie in WORK and go o
 import argparse
 import json
 import platform
-import subprocess
-import time
 from pathlib import Path
 
-import selftrain
+from benchmarks.paired import RESULTS, accuracy, against, commit, finished, outcomes, shown
 from selftrain import statistics
-from selftrain.errors import SelftrainError
 from selftrain.launch import Run
 from selftrain.plan import cores
-from selftrain.records import Metric, Outcome
-from selftrain.store import Store
-
-RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
@@ -43,34 +36,13 @@ def main() -> None:
     write(runs, asked)
 
 
-def finished(recipe: str, preset: str, seed: int, rounds: int, out: Path) -> Run:
-    """Return a run, made first if it isn't there; a gate that accepts nothing is a result, not an error."""
-    begun = time.monotonic()
-    run = selftrain.run(recipe, preset=preset, seed=seed, rounds=rounds, out=str(out))
-    print(f"{recipe} seed {seed}: best round {run.best}, {time.monotonic() - begun:.0f} s", flush=True)
-    return run
-
-
-def outcomes(run: Run, round: int) -> dict[str, float]:
-    """Problem -> greedy outcome on test after a round."""
-    found = Store(run.root).stages(round)["evaluate"].read(Outcome, 0)
-    return {o.problem: o.value for o in found if o.split == "test" and o.name == "accuracy"}
-
-
-def against(one: dict[str, float], other: dict[str, float]) -> list[float]:
-    """Paired differences by problem."""
-    if one.keys() != other.keys():
-        raise SelftrainError("the two runs of a seed have other test problems: they cannot be paired")
-    return [one[id] - other[id] for id in one]
-
-
 def write(runs: dict[tuple[int, str], Run], asked: argparse.Namespace) -> None:
     """Write the table and the figures behind it."""
     recipe, control, preset, seeds = asked.recipe, asked.control, asked.preset, asked.seeds
     lines = [
         f"# {recipe} against {control}, preset {preset}",
         "",
-        f"`python benchmarks/control.py --work WORK --recipe {recipe} --control {control} --preset {preset}"
+        f"`python -m benchmarks.control --work WORK --recipe {recipe} --control {control} --preset {preset}"
         f" --seeds {seeds} --rounds {asked.rounds}`",
         "",
         f"Commit {commit()}, {platform.machine()}, {cores()} cores. Greedy accuracy on test; differences in points with"
@@ -105,23 +77,6 @@ def write(runs: dict[tuple[int, str], Run], asked: argparse.Namespace) -> None:
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (RESULTS / f"{name}.json").write_text(json.dumps({"commit": commit(), "pooled": figures}, indent=1) + "\n")
     print("\n".join(lines))
-
-
-def accuracy(run: Run, round: int) -> str:
-    """A round's accuracy on test."""
-    metric: Metric | None = run.metric("accuracy", split="test", round=round)
-    return f"{100 * metric.value:.1f} % (round {round})" if metric else ""
-
-
-def shown(estimate: statistics.Estimate) -> str:
-    """A difference in points with its interval."""
-    return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.1f} to {100 * estimate.high:+.1f})"
-
-
-def commit() -> str:
-    """The commit of this checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 if __name__ == "__main__":

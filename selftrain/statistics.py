@@ -11,7 +11,7 @@ LEVEL = 0.95
 
 
 class Estimate(NamedTuple):
-    """A mean with its 95 % percentile bootstrap interval over problems."""
+    """A mean with its percentile bootstrap interval over problems, a 95 % one where nothing else is said."""
 
     value: float
     low: float
@@ -19,13 +19,13 @@ class Estimate(NamedTuple):
     n: int
 
 
-def mean(values: Sequence[float], *, seed: int = 0) -> Estimate:
+def mean(values: Sequence[float], *, seed: int = 0, level: float = LEVEL) -> Estimate:
     """Return the mean over problems with its interval; nan for no problems."""
     if not values:
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
     data = np.asarray(values, dtype=float)
     draws = _resampled(data, np.random.default_rng(seed))
-    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(float(data.mean()), float(low), float(high), len(values))
 
 

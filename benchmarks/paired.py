@@ -1,0 +1,53 @@
+"""Runs that are compared problem by problem: made where they aren't there yet, read, and shown."""
+
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import selftrain
+from selftrain import statistics
+from selftrain.errors import SelftrainError
+from selftrain.launch import Run
+from selftrain.records import Metric, Outcome
+from selftrain.store import Store
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def finished(recipe: str, preset: str, seed: int, rounds: int, out: Path, **settings: Any) -> Run:
+    """Return a run, made first if it isn't there; a gate that accepts nothing is a result, not an error."""
+    begun = time.monotonic()
+    run = selftrain.run(recipe, preset=preset, seed=seed, rounds=rounds, out=str(out), **settings)
+    print(f"{out.name}: best round {run.best}, {time.monotonic() - begun:.0f} s", flush=True)
+    return run
+
+
+def outcomes(run: Run, round: int) -> dict[str, float]:
+    """Problem -> greedy outcome on test after a round."""
+    found = Store(run.root).stages(round)["evaluate"].read(Outcome, 0)
+    return {o.problem: o.value for o in found if o.split == "test" and o.name == "accuracy"}
+
+
+def against(one: dict[str, float], other: dict[str, float]) -> list[float]:
+    """Paired differences by problem."""
+    if one.keys() != other.keys():
+        raise SelftrainError("the two runs of a seed have other test problems: they cannot be paired")
+    return [one[id] - other[id] for id in one]
+
+
+def accuracy(run: Run, round: int) -> str:
+    """A round's accuracy on test."""
+    metric: Metric | None = run.metric("accuracy", split="test", round=round)
+    return f"{100 * metric.value:.1f} % (round {round})" if metric else ""
+
+
+def shown(estimate: statistics.Estimate) -> str:
+    """A difference in points with its interval."""
+    return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.1f} to {100 * estimate.high:+.1f})"
+
+
+def commit() -> str:
+    """The commit of this checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
