@@ -5,7 +5,8 @@ python -m benchmarks.control --work WORK [--recipe rest_em] [--control random_se
 
 A seed draws other problems for every split, and other samples. Both recipes of a seed have the same problems, so their
 greedy outcomes on test are paired by problem. Each recipe counts with its own best round (round 0, the base model, if
-its gate accepted none) and, beside it, with its last. Runs lie in WORK and go on where an earlier call was stopped.
+its gate accepted none) and, beside it, with its last, of the rounds asked for. Runs lie in WORK and go on where an
+earlier call was stopped.
 """
 
 import argparse
@@ -17,6 +18,7 @@ from benchmarks.paired import RESULTS, accuracy, against, commit, finished, outc
 from selftrain import statistics
 from selftrain.launch import Run
 from selftrain.plan import cores
+from selftrain.round import History
 
 
 def main() -> None:
@@ -55,16 +57,16 @@ def write(runs: dict[tuple[int, str], Run], asked: argparse.Namespace) -> None:
     gains: dict[str, list[float]] = {"base": [], "best": [], "last": []}
     for seed in range(seeds):
         ours, theirs = runs[seed, recipe], runs[seed, control]
-        last = [run.history.rounds[-1].number for run in (ours, theirs)]
+        best, last = zip(*(within(run, asked.rounds) for run in (ours, theirs)), strict=True)
         base = outcomes(ours, 0)
         new = {
-            "base": against(outcomes(ours, ours.best), base),
-            "best": against(outcomes(ours, ours.best), outcomes(theirs, theirs.best)),
+            "base": against(outcomes(ours, best[0]), base),
+            "best": against(outcomes(ours, best[0]), outcomes(theirs, best[1])),
             "last": against(outcomes(ours, last[0]), outcomes(theirs, last[1])),
         }
         cells = [accuracy(ours, 0)]
-        cells += [accuracy(ours, ours.best), accuracy(ours, last[0])]
-        cells += [accuracy(theirs, theirs.best), accuracy(theirs, last[1])]
+        cells += [accuracy(ours, best[0]), accuracy(ours, last[0])]
+        cells += [accuracy(theirs, best[1]), accuracy(theirs, last[1])]
         cells += [shown(statistics.mean(values)) for values in new.values()]
         lines.append(f"| {seed} | " + " | ".join(cells) + " |")
         for name, values in new.items():
@@ -77,6 +79,12 @@ def write(runs: dict[tuple[int, str], Run], asked: argparse.Namespace) -> None:
     (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (RESULTS / f"{name}.json").write_text(json.dumps({"commit": commit(), "pooled": figures}, indent=1) + "\n")
     print("\n".join(lines))
+
+
+def within(run: Run, rounds: int) -> tuple[int, int]:
+    """The best and the last of a run's first rounds: it may have been made with more."""
+    history = History(tuple(each for each in run.history.rounds if each.number <= rounds))
+    return history.best, history.rounds[-1].number
 
 
 if __name__ == "__main__":

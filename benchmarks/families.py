@@ -11,7 +11,9 @@ of families (Bonferroni). Runs lie in WORK and go on where an earlier call was s
 import argparse
 import json
 import platform
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from benchmarks.paired import RESULTS, accuracy, against, commit, finished, outcomes, shown
@@ -24,7 +26,7 @@ class Family(NamedTuple):
 
     by: str
     preset: str = "nano"
-    settings: dict[str, Any] = {}
+    settings: Mapping[str, Any] = MappingProxyType({})
 
 
 def spec(name: str, **settings: Any) -> str:
