@@ -164,6 +164,10 @@ class Verifiers(Protocol):
 class AskedModel(Protocol):
     """A model that a verifier may ask: what a `model` parameter gets."""
 
+    @property
+    def folder(self) -> Path:
+        """Its checkpoint folder; a reward model is not asked but loaded from there by the scorer."""
+
     def sample(
         self, prompts: Sequence[Sequence[Message]], *, n: int = 1, temperature: float = 0.0, max_tokens: int = 256
     ) -> list[list[str]]:
@@ -177,7 +181,10 @@ class Scorer(Protocol):
     """Reward and process models by folder or hub id: what a `scorer` parameter gets."""
 
     def score(self, model: str, conversations: Sequence[Sequence[Message]]) -> list[float]:
-        """Return a sequence-classification model's reward for each conversation, whose last turn is the response."""
+        """Return a sequence-classification model's reward for each conversation, whose last turn is the response.
+
+        '' is the model that the stage names.
+        """
 
     def step_scores(
         self, model: str, prompt: Sequence[Message], responses: Sequence[Sequence[str]]
@@ -341,8 +348,12 @@ class Lab:
             return self._verifiers
 
     def asked(self, checkpoint: Checkpoint, name: str) -> "EngineModel":
-        """Return a checkpoint's model for verifiers to ask; `name` makes the requests' ids and seeds its own."""
-        return EngineModel(self.sampler(checkpoint), self.tokens(checkpoint), name, self.seed)
+        """Return a checkpoint's model for verifiers to ask; `name` makes the requests' ids and seeds its own.
+
+        Its engine is started, or swapped, by the first question.
+        """
+        folder = self.root / checkpoint.path
+        return EngineModel(lambda: self.sampler(checkpoint), self.tokens(checkpoint), name, self.seed, folder)
 
     @contextmanager
     def device_free(self) -> Iterator[None]:
@@ -376,7 +387,8 @@ class EngineModel:
 
     _count = itertools.count()
 
-    def __init__(self, sampler: Sampler, tokens: Tokens, name: str, seed: int) -> None:
+    def __init__(self, sampler: Callable[[], Sampler], tokens: Tokens, name: str, seed: int, folder: Path) -> None:
+        self.folder = folder
         self._sampler = sampler
         self._tokens = tokens
         self._name = name
@@ -397,7 +409,7 @@ class EngineModel:
             for index in range(n)
         ]
         seed = seed_of(self._seed, self._name, ids, n, temperature)
-        texts = {done.id: done.text for done in self._sampler.sample(requests, seed=seed)}
+        texts = {done.id: done.text for done in self._sampler().sample(requests, seed=seed)}
         said = [texts[request.id] for request in requests]
         return [said[at : at + n] for at in range(0, len(said), n)]
 
@@ -407,11 +419,11 @@ class EngineModel:
         for each in scored:
             self._fitting(len(each.prompt_ids) + len(each.completion_ids) - 1)
         filled = [each for each in scored if each.completion_ids]
-        found = iter(self._sampler.score(filled))
+        found = iter(self._sampler().score(filled))
         return [next(found) if each.completion_ids else () for each in scored]
 
     def _fitting(self, length: int) -> None:
-        if length >= self._sampler.context:
+        if length >= self._sampler().context:
             raise ValueError(
-                f"a question of {length} tokens is longer than the model's context, {self._sampler.context}"
+                f"a question of {length} tokens is longer than the model's context, {self._sampler().context}"
             )

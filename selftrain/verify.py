@@ -1,10 +1,11 @@
 """Load verifiers by their spec, and call them.
 
 A verifier file defines `verify(*, problem, response)`, or `verify_group(*, problem, attempts)` which gets all samples
-of a problem at once, or a frozen dataclass `Verifier` with one of the two as a method and its settings as fields. It
-may set `time_limit` (seconds for one response) and `cases` (its own test). True and False pass and fail, a float is a
-score, and a Score says all there is to say. What it needs beyond problem and response it asks for by a parameter of
-that name (`RESOURCES`, and `judge`, which calls the other verifiers that it names in `parts`).
+of a problem at once, or a frozen dataclass `Verifier` with one of the two as a method and its settings as fields; with
+both, `verify` is for the verifiers that it is a part of. It may set `time_limit` (seconds for one response) and `cases`
+(its own test). True and False pass and fail, a float is a score, and a Score says all there is to say. What it needs
+beyond problem and response it asks for by a parameter of that name (`RESOURCES`, and `judge`, which calls the other
+verifiers that it names in `parts`).
 """
 
 import inspect
@@ -56,6 +57,8 @@ class LoadedVerifier:
     group: bool
     """Whether it judges all samples of a problem at once."""
     call: Callable[..., object]
+    one: Callable[..., object] | None
+    """What judges one response; None where it takes all samples of a problem."""
     parts: tuple["LoadedVerifier", ...] = ()
     takes: tuple[str, ...] = ()
     """Its own parameters beyond problem and response, or attempts."""
@@ -63,7 +66,9 @@ class LoadedVerifier:
 
     def judge(self, *, problem: Problem, response: str) -> Score:
         """Judge one response."""
-        return _score(self.call(problem=problem, response=response, **self._given()), self.name)
+        if self.one is None:
+            raise TypeError(f"verifier {self.name!r} judges all of a problem's samples, not one response")
+        return _score(self.one(problem=problem, response=response, **self._given()), self.name)
 
     def judge_group(self, *, problem: Problem, attempts: Sequence[Sample]) -> list[Score]:
         """Judge all samples of a problem at once: one score each, in their order."""
@@ -105,11 +110,12 @@ def load_verifier(spec: str, give: Give = nothing, *, within: tuple[str, ...] = 
     module = plugins.load("verifier", name)
     source = _made(module, name, settings)
     methods = [each for each in ("verify", "verify_group") if callable(getattr(source, each, None))]
-    if len(methods) != 1:
-        met = " and ".join(methods) or "neither"
-        raise PluginError(f"verifier {name!r} must define one of verify and verify_group; it defines {met}")
-    call = getattr(source, methods[0])
-    takes = _takes(call, methods[0], name)
+    if not methods:
+        raise PluginError(f"verifier {name!r} must define verify or verify_group; it defines neither")
+    call = getattr(source, methods[-1])
+    takes = _takes(call, methods[-1], name)
+    if _takes(getattr(source, methods[0]), methods[0], name) != takes:
+        raise PluginError(f"verifier {name!r}: its verify and verify_group must ask for the same resources")
     parts = [_part(each, name, (*within, spec)) for each in _declared(source, module, "parts", ())]
     # A verifier takes as long as its parts do, one after the other.
     usual = TIME_LIMIT + sum(part.time_limit for part in parts)
@@ -122,8 +128,9 @@ def load_verifier(spec: str, give: Give = nothing, *, within: tuple[str, ...] = 
         asks=frozenset(takes).intersection(RESOURCES).union(*(part.asks for part in parts)),
         time_limit=float(limit),
         cases=tuple(_declared(source, module, "cases", ())),
-        group=methods == ["verify_group"],
+        group="verify_group" in methods,
         call=call,
+        one=getattr(source, "verify", None),
         parts=tuple(parts),
         takes=takes,
         give=give,
@@ -144,7 +151,7 @@ def _part(spec: object, name: str, within: tuple[str, ...]) -> LoadedVerifier:
         part = load_verifier(spec, within=within)
     except PluginError as error:
         raise PluginError(f"verifier {name!r}, its part {spec!r}: {error}") from error
-    if part.group:
+    if part.one is None:
         raise PluginError(
             f"verifier {name!r}, its part {spec!r}: it judges all of a problem's samples, not one response"
         )
@@ -160,7 +167,7 @@ def _takes(call: Callable[..., object], method: str, name: str) -> tuple[str, ..
         if parameter.name not in (*usual, *known) and parameter.default is parameter.empty:
             offer = f"it can ask for {', '.join(known)} beyond {' and '.join(usual)}"
             raise PluginError(f"verifier {name!r}: {method} has a parameter {parameter.name!r}; {offer}")
-    return tuple(each for each in given if each in known)
+    return tuple(sorted(each for each in given if each in known))
 
 
 def _made(module: ModuleType, name: str, settings: Json) -> object:

@@ -55,7 +55,10 @@ def test_a_wrong_spec_is_one_clear_line(spec: str, message: str) -> None:
         ("parts = ['nombre']\ndef verify(*, problem, response, judge): return True", "part 'nombre': unknown verifier"),
         ("parts = [__file__]\ndef verify(*, problem, response, judge): return True", "is a part of itself"),
         ("time_limit = 0\ndef verify(*, problem, response): return True", "seconds above 0"),
-        ("def verify(*, problem, response): return True\ndef verify_group(**x): return []", "verify and verify_group"),
+        (
+            "def verify(*, problem, response): return True\ndef verify_group(*, problem, attempts, model): return []",
+            "its verify and verify_group must ask for the same resources",
+        ),
         ("import nonsense_module", "ModuleNotFoundError"),
     ],
 )

@@ -61,13 +61,18 @@ class Verifier:
             raise PluginError(f"opponents is {self.opponents}: at least 1")
         self._template()
 
+    def verify(self, *, problem: Problem, response: str, model: AskedModel) -> Score:
+        """Judge one response; pairwise abstains, for there is nothing to compare it with."""
+        return self._judged(problem, [response], model)[0]
+
     def verify_group(self, *, problem: Problem, attempts: Sequence[Sample], model: AskedModel) -> list[Score]:
         """Judge all samples of a problem."""
+        return self._judged(problem, [attempt.text for attempt in attempts], model)
+
+    def _judged(self, problem: Problem, texts: Sequence[str], model: AskedModel) -> list[Score]:
         if "answer" in self._template().places and problem.answer is None:
-            return [Score(status="error", why="the template shows the gold answer, and the problem has none")] * len(
-                attempts
-            )
-        texts = [attempt.text for attempt in attempts]
+            why = "the template shows the gold answer, and the problem has none"
+            return [Score(status="error", why=why)] * len(texts)
         if self.mode == "pairwise":
             return self._compared(problem, texts, model)
         # Equal texts are asked about once.

@@ -46,9 +46,15 @@ class Verifier:
     threshold: float | None = None
     """The least score that passes; of perplexities the greatest."""
 
+    def verify(self, *, problem: Problem, response: str, model: AskedModel) -> Score:
+        """Score one response."""
+        return self._scores(problem, [response], model)[0]
+
     def verify_group(self, *, problem: Problem, attempts: Sequence[Sample], model: AskedModel) -> list[Score]:
         """Score all samples of a problem."""
-        texts = [attempt.text for attempt in attempts]
+        return self._scores(problem, [attempt.text for attempt in attempts], model)
+
+    def _scores(self, problem: Problem, texts: Sequence[str], model: AskedModel) -> list[Score]:
         if self.of == "response":
             found = each_or_error(lambda part: model.score([(problem.prompt, text) for text in part]), texts)
             return list(map(self._scored, found))

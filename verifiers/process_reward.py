@@ -44,9 +44,16 @@ class Verifier:
     def __post_init__(self) -> None:
         pattern(self.steps)
 
+    def verify(self, *, problem: Problem, response: str, scorer: Scorer) -> Score:
+        """Score one response."""
+        return self._scores(problem, [response], scorer)[0]
+
     def verify_group(self, *, problem: Problem, attempts: Sequence[Sample], scorer: Scorer) -> list[Score]:
         """Score all samples of a problem."""
-        cut = [split(attempt.text, self.steps) for attempt in attempts]
+        return self._scores(problem, [attempt.text for attempt in attempts], scorer)
+
+    def _scores(self, problem: Problem, texts: Sequence[str], scorer: Scorer) -> list[Score]:
+        cut = [split(text, self.steps) for text in texts]
         asked = [steps for steps in cut if steps]
         found = iter(each_or_error(lambda part: scorer.step_scores(self.model, problem.prompt, part), asked))
         return [self._made(next(found)) if steps else _EMPTY for steps in cut]

@@ -25,12 +25,18 @@ class Verifier:
     threshold: float | None = None
     """The least score that passes."""
 
+    def verify(self, *, problem: Problem, response: str, scorer: Scorer) -> Score:
+        """Score one response."""
+        return self._scores(problem, [response], scorer)[0]
+
     def verify_group(self, *, problem: Problem, attempts: Sequence[Sample], scorer: Scorer) -> list[Score]:
         """Score all samples of a problem."""
+        return self._scores(problem, [attempt.text for attempt in attempts], scorer)
 
-        def ask(texts: Sequence[str]) -> list[float]:
-            talks: list[list[Message]] = [[*problem.prompt, {"role": "assistant", "content": t}] for t in texts]
+    def _scores(self, problem: Problem, texts: Sequence[str], scorer: Scorer) -> list[Score]:
+        def ask(part: Sequence[str]) -> list[float]:
+            talks: list[list[Message]] = [[*problem.prompt, {"role": "assistant", "content": t}] for t in part]
             return scorer.score(self.model, talks)
 
-        found = each_or_error(ask, [attempt.text for attempt in attempts])
+        found = each_or_error(ask, texts)
         return [each if isinstance(each, Score) else thresholded(each, self.threshold) for each in found]

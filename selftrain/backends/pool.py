@@ -321,9 +321,12 @@ class VerifierPool:
         """Call what a verifier asks for; a lost engine or wrong model ends the call, other trouble is the item's."""
         if question.method not in ANSWERED[question.resource]:
             return Answer(error=f"a {question.resource} has no {question.method}")
-        target = call.model if question.resource == "model" else self._scorer()
+        target: object = call.model
+        args = question.args
+        if question.resource == "scorer":
+            target, args = self._scorer(), _with_model(args, call.model)
         try:
-            return Answer(getattr(target, question.method)(*question.args, **question.named))
+            return Answer(getattr(target, question.method)(*args, **question.named))
         except UserError:
             raise
         except (ValueError, TypeError) as error:
@@ -359,6 +362,18 @@ class VerifierPool:
                 self._children.discard(child)
             _kill(child)
             child.close()
+
+
+def _with_model(args: tuple[Any, ...], model: AskedModel | None) -> tuple[Any, ...]:
+    """Return a scorer's arguments with the stage's model where the verifier names none."""
+    if args[:1] != ("",):
+        return args
+    if model is None:
+        raise PluginError(
+            'a verifier that scores by a reward or process model names none; set its "model", or name one of the '
+            "recipe's, as in verify.model=reward"
+        )
+    return (str(model.folder), *args[1:])
 
 
 def _kill(child: Child) -> None:

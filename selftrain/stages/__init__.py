@@ -1,6 +1,6 @@
 """The stages recipes are made of."""
 
-from selftrain.stages.build import MakeExamples
+from selftrain.stages.build import MakeExamples, MakePairs
 from selftrain.stages.evaluate import Evaluate
 from selftrain.stages.gate import Gate
 from selftrain.stages.generate import Generate, Gold
@@ -9,6 +9,6 @@ from selftrain.stages.train import SFT, Reward, Steps, Train
 from selftrain.stages.verify import Audit, Verify
 
 __all__ = [
-    "SFT", "Audit", "Evaluate", "Gate", "Generate", "Gold", "MakeExamples", "Reward", "Select", "Steps", "Train",
-    "Verify",
+    "SFT", "Audit", "Evaluate", "Gate", "Generate", "Gold", "MakeExamples", "MakePairs", "Reward", "Select", "Steps",
+    "Train", "Verify",
 ]  # fmt: skip

@@ -345,6 +345,8 @@ def verify(*, problem, response, model):
 class Echo:
     """A model that takes longer to answer than its verifier may, and repeats what it is asked."""
 
+    folder = Path("echo")
+
     def __init__(self, lost: bool = False) -> None:
         self.lost = lost
 

@@ -15,7 +15,7 @@ import pytest
 
 from selftrain.backends.pool import VerifierPool
 from selftrain.backends.scorer import ScorerProcess
-from selftrain.errors import EngineError, ModelError
+from selftrain.errors import EngineError, ModelError, PluginError
 from selftrain.records import Message, Problem, Sample
 from selftrain.steps import split
 from tests.backends import tiny
@@ -234,6 +234,30 @@ def test_the_process_verifier_makes_one_of_the_steps(pool: VerifierPool, process
                 product *= step
             wanted = {"min": min(steps), "product": product, "mean": sum(steps) / len(steps), "last": steps[-1]}
             assert verdict.score == pytest.approx(wanted[aggregate])
+
+
+class Named:
+    """The model that a stage names, which nobody asks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def sample(self, *args: Any, **settings: Any) -> list[list[str]]:
+        raise NotImplementedError
+
+    def score(self, pairs: Any) -> list[tuple[float, ...]]:
+        raise NotImplementedError
+
+
+def test_without_a_model_of_its_own_it_takes_the_stages(
+    pool: VerifierPool, reward_model: Path, process_model: Path
+) -> None:
+    for name, model in (("reward_model", reward_model), ("process_reward", process_model)):
+        own = {v.sample: v.score for v in pool.verify(json.dumps({"name": name, "model": str(model)}), items()[:3])}
+        found = {v.sample: v.score for v in pool.verify(name, items()[:3], model=Named(model))}
+        assert found == own
+        with pytest.raises(PluginError, match=r"names none; set its \"model\", or name one of the recipe's"):
+            list(pool.verify(name, items()[:3]))
 
 
 def test_a_model_that_is_not_there_ends_the_call_and_is_no_verdict(pool: VerifierPool, tiny_model: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import re
 from pathlib import Path
 
@@ -156,3 +157,15 @@ def test_a_place_that_nothing_fills_is_refused(tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("{prompt} {respones} {response}")
     with pytest.raises(PluginError, match=r"has a place \{respones\}; did you mean response"):
         load_verifier(f'{{"name": "judge", "template": "{tmp_path / "own.txt"}"}}')
+
+
+def test_it_can_be_a_part_of_another_verifier() -> None:
+    part = {"name": "judge", "threshold": 5}
+    spec = json.dumps({"name": "cascade", "of": [{"name": "regex", "pattern": ".{1,9}"}, part], "open": ["pass"]})
+    verifier = load_verifier(spec, {"model": Answering(rating)}.__getitem__)
+    assert verifier.asks == {"model"}
+    found = [verifier.judge(problem=SUM, response=text).status for text in ("good", "weak", "good" * 9)]
+    assert found == ["pass", "fail", "fail"]
+    (score,) = judged({"name": "judge", "mode": "pairwise"}, SUM, ["good"], model=Answering(fair))
+    pairwise = load_verifier('{"name": "judge", "mode": "pairwise"}', {"model": Answering(fair)}.__getitem__)
+    assert pairwise.judge(problem=SUM, response="good") == score
