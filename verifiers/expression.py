@@ -9,11 +9,13 @@ off, since they are alarms that can't stop everything; the worker pool ends an i
 
 import logging
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import sympy
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
 from selftrain.answers import marked
@@ -34,6 +36,8 @@ cases = (
     Case(answer=r"\frac{1}{2}", response=r"\boxed{\frac{1}{3}}", expect="fail"),
     Case(answer="72", response="#### 71", expect="fail"),
     Case(answer="72", response="", expect="fail"),
+    Case(answer="72", response="(" * 20_000, expect="fail"),
+    Case(answer="42", response="الجواب هو ٤٢.", expect="pass"),
     Case(answer="2", response=r"\boxed{\frac{1}{0}}", expect="fail"),
     Case(answer="$12:00$", response="$12:00$", expect="pass"),
     Case(answer="4", response=r"Not \boxed{3} but \boxed{4}, or both?", expect="fail"),
@@ -43,6 +47,10 @@ cases = (
 
 _TARGETS = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
 _LATEX_SIGNS = ("$", r"\boxed", r"\(", r"\[", r"\)", r"\]")
+_LONGEST = 10_000
+"""Characters that are read of a response, at its end: math-verify's time grows faster than the text."""
+_DEEPEST = 50
+"""Brackets that may be open at once: with hundreds math-verify takes minutes, so such a text is no expression."""
 _WORD = re.compile(r"(?<!\\)\b(?!(?:sin|cos|tan|log|exp|sqrt)\b)[A-Za-z]{3,}")
 
 
@@ -65,7 +73,7 @@ class Verifier:
 @lru_cache(maxsize=10_000)
 def _judged(answer: str | None, response: str, decimals: int, strict: bool, relations: bool) -> Score:
     found = _found(response)
-    taken = str(found[0]) if found else None
+    taken = _written(found[0]) if found else None
     if answer is None:
         return Score(status="error", why="the problem has no gold answer", answer=taken)
     gold = _gold(answer)
@@ -96,6 +104,13 @@ def _gold(answer: str, fallback: str = "no_fallback") -> tuple[Any, ...]:
     return tuple(_parsed(f"\\boxed{{{answer}}}" if plain else answer, fallback=fallback))
 
 
+def _written(found: Any) -> str:
+    """Return an expression as a text that is read as the same expression again: votes compare it as a gold answer."""
+    if isinstance(found, str) or getattr(found, "is_Rational", False):
+        return str(found)
+    return str(sympy.latex(found))
+
+
 def _same_text(gold: Sequence[Any], found: Sequence[Any]) -> bool:
     """Whether both end in the same text: equal whether or not anybody can compute with it."""
     texts = [each[-1] if each and isinstance(each[-1], str) else "" for each in (gold, found)]
@@ -103,12 +118,30 @@ def _same_text(gold: Sequence[Any], found: Sequence[Any]) -> bool:
 
 
 def _found(response: str) -> list[Any]:
+    response = _ascii_digits(response[-_LONGEST:])
     # A mark after the last box is the answer; boxes are math-verify's own matter, which reads several as a set.
     mark = marked(response[response.rfind(r"\boxed") + 1 :])
     last = response.rstrip().rpartition("\n")[2]
     if mark is None and not any(sign in last for sign in _LATEX_SIGNS) and last and not _WORD.search(last):
         mark = last
-    return _parsed(response if mark is None else f"\\boxed{{{mark}}}", fallback="first_match")
+    text = response if mark is None else f"\\boxed{{{mark}}}"
+    return [] if _depth(text) > _DEEPEST else _parsed(text, fallback="first_match")
+
+
+def _ascii_digits(text: str) -> str:
+    """Return the text with the decimal digits of all scripts as 0 to 9, the only ones that SymPy reads."""
+    if text.isascii():
+        return text
+    return "".join(str(unicodedata.decimal(char)) if char.isdecimal() else char for char in text)
+
+
+def _depth(text: str) -> int:
+    """Return how many brackets are open at once, at most."""
+    deepest = depth = 0
+    for bracket in re.findall(r"[(\[{]|[)\]}]", text):
+        depth = depth + 1 if bracket in "([{" else max(0, depth - 1)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _parsed(text: str, *, fallback: str) -> list[Any]:

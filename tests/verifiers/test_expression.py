@@ -40,3 +40,12 @@ def test_it_agrees_with_math_verifys_tables(row: dict[str, Any]) -> None:
 def test_every_disagreement_is_still_one() -> None:
     listed = {(row["gold"], row["response"]): "pass" if row["equal"] else "fail" for row in ROWS}
     assert all(listed[pair] != status and why for pair, (status, why) in DISAGREEMENTS.items())
+
+
+@pytest.mark.parametrize("row", ROWS[:: len(ROWS) // 60], ids=str)
+def test_what_it_takes_as_an_answer_is_that_answer_again(row: dict[str, Any]) -> None:
+    verifier = load_verifier(json.dumps({"name": "expression", **row.get("settings", {})}))
+    first = verifier.judge(problem=Problem.of("?", answer="0"), response=row["response"])
+    if first.answer is not None:
+        again = verifier.judge(problem=Problem.of("?", answer=first.answer), response=f"\\boxed{{{first.answer}}}")
+        assert again.status == "pass", first.answer
