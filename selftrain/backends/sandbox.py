@@ -196,11 +196,12 @@ class BoxedSandbox:
     def run(self, program: str, *, stdin: str = "", seconds: float, preload: tuple[str, ...] = ()) -> Ran:
         """Run a Python program as a script."""
         given = seconds
-        for _ in range(TRIES):
+        for at in range(TRIES):
             ran, report = self._run(program, stdin, given, preload)
-            if ran.ended != "time" or not _starved(report, seconds):
+            if ran.ended == "time" and _starved(report, seconds):
+                given = _longer(report, seconds)
+            elif ran.ended != "lost" or at:
                 break
-            given = _longer(report, seconds)
         return replace(ran, why=_too_slow(seconds)) if ran.ended == "time" else ran
 
     def _run(self, program: str, stdin: str, seconds: float, preload: tuple[str, ...]) -> tuple[Ran, Report]:
@@ -222,14 +223,13 @@ class BoxedSandbox:
     def test(self, program: str, *, tests: str, entry: str = "", prompt: str = "", seconds: float) -> Tested:
         """Judge a Python program by tests that it never sees."""
         given = seconds
-        for _ in range(TRIES):
+        for at in range(TRIES):
             tested = self._test(program, {"tests": tests, "entry": entry, "prompt": prompt}, given)
-            if tested.outcome != "time":
+            report = self._settled("program") or {} if tested.outcome == "time" else {}
+            if _starved(report, seconds):
+                given = _longer(report, seconds)
+            elif tested.outcome != "lost" or at:
                 break
-            report = self._settled("program") or {}
-            if not _starved(report, seconds):
-                break
-            given = _longer(report, seconds)
         return replace(tested, why=_too_slow(seconds)) if tested.outcome == "time" else tested
 
     def _test(self, program: str, question: dict[str, str], seconds: float) -> Tested:
