@@ -69,7 +69,7 @@ def check(spec: str, *, log: Path | None = None) -> Report:
         limit = pool.describe(spec).time_limit
         loaded = load_verifier(spec)
         findings = [_signature(loaded), _settings(loaded), _cases(loaded)]
-        if any(finding.state == "fail" for finding in (findings[0], findings[2])):
+        if findings[0].state == "fail" or findings[2].state != "ok":
             return Report(verifier=spec, findings=tuple(findings))
         groups = probes.groups_of(loaded)
         asked = probes.probes_of(groups, group=loaded.group)
@@ -122,6 +122,9 @@ def _settings(loaded: LoadedVerifier) -> Finding:
 
 
 def _cases(loaded: LoadedVerifier) -> Finding:
+    if "model" in loaded.asks or ("scorer" in loaded.asks and not loaded.cases):
+        what = f"not judged here: it asks a {' and a '.join(sorted(loaded.asks))}"
+        return Finding("cases", "warn", what, "judge its cases with a small model, in a test of its own")
     do = "write cases = (Case(answer=..., response=..., expect='pass'), Case(..., expect='fail'))"
     if strangers := [case for case in loaded.cases if not isinstance(case, Case)]:
         return Finding("cases", "fail", f"they must be of selftrain.Case; one is {_short(strangers[0])}", do)
