@@ -1,5 +1,6 @@
 """What a stage sees: its shard's problems and records, the run's history, and the models by name."""
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,15 @@ class Attempt:
     def failed(self) -> bool:
         """At least one verifier found it wrong; error, timeout and abstain are no such finding."""
         return any(v.status == "fail" for v in self.verdicts)
+
+    def score(self, by: str = "") -> float | None:
+        """The last score that a verifier gave it, by the verifier's name or spec; '' takes any verifier's."""
+        given = [v.score for v in self.verdicts if v.score is not None and by in ("", v.by, _named(v.by))]
+        return given[-1] if given else None
+
+
+def _named(spec: str) -> str:
+    return str(json.loads(spec).get("name", "")) if spec.startswith("{") else spec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,8 +93,40 @@ class Random:
         return [attempts[i] for i in sorted(order)]
 
 
-JUDGING: tuple[Rule, ...] = (passed, failed)
-"""The rules that need verdicts."""
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """Keep what a verifier scored `score` or higher; what it gave no score is left out."""
+
+    score: float
+    by: str = ""
+    """The verifier's name or spec; '' takes the one that scores."""
+
+    def __call__(self, attempts: Attempts) -> Attempts:
+        """Keep those that reach it."""
+        return [each for each in attempts if (score := each.score(self.by)) is not None and score >= self.score]
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """Keep the `count` that a verifier scored highest, of equal ones the first; what it gave no score is left out."""
+
+    count: int = 1
+    by: str = ""
+    """The verifier's name or spec; '' takes the one that scores."""
+
+    def __post_init__(self) -> None:
+        _positive(self.count, "Best")
+
+    def __call__(self, attempts: Attempts) -> Attempts:
+        """Keep the best, in their old order."""
+        scores = {at: score for at, each in enumerate(attempts) if (score := each.score(self.by)) is not None}
+        best = sorted(scores, key=lambda at: (-scores[at], at))[: self.count]
+        return [attempts[at] for at in sorted(best)]
+
+
+def judging(rule: Rule) -> bool:
+    """Whether a rule needs verdicts."""
+    return rule in (passed, failed) or isinstance(rule, (AtLeast, Best))
 
 
 def name_of(rule: Rule) -> str:

@@ -1,6 +1,7 @@
 """Rules: what they keep, and what holds of all of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -11,7 +12,9 @@ from selftrain.errors import RecipeError
 from selftrain.records import Problem, Sample, Status, Verdict
 from selftrain.round import Attempt
 from selftrain.rules import (
+    AtLeast,
     AtMost,
+    Best,
     Random,
     Rule,
     Shortest,
@@ -52,6 +55,11 @@ def attempt(
     return Attempt(PROBLEM, sample, verdicts)
 
 
+def scored(index: int, score: float | None) -> Attempt:
+    said = Verdict(sample=f"s{index}", by="v", status="abstain" if score is None else "scored", score=score)
+    return replace(attempt(index), verdicts=(said,))
+
+
 @st.composite
 def attempts(draw: st.DrawFn) -> list[Attempt]:
     texts = st.sampled_from(["2", "two", "TWO", " two ", "the given answer is 2", "ｔｗｏ"]) | st.text(max_size=4)
@@ -68,7 +76,19 @@ def attempts(draw: st.DrawFn) -> list[Attempt]:
     ]
 
 
-RULES: list[Rule] = [passed, failed, finished, distinct, uncited, AtMost(1), AtMost(3), Shortest(), Shortest(3)]
+RULES: list[Rule] = [
+    passed,
+    failed,
+    finished,
+    distinct,
+    uncited,
+    AtMost(1),
+    AtMost(3),
+    Shortest(),
+    Shortest(3),
+    Best(),
+    AtLeast(1.0),
+]
 RULES += [Random(2), Random(2, seed=7)]
 
 
@@ -164,7 +184,30 @@ def test_uncited_looks_at_hinted_samples_only() -> None:
     assert [each.sample.index for each in kept] == [0, 2]
 
 
-@pytest.mark.parametrize("make", [AtMost, Shortest, Random])
+@given(st.lists(st.none() | st.floats(-3, 3)), st.integers(1, 4), st.floats(-3, 3))
+def test_scores_decide_whatever_the_order(scores: list[float | None], count: int, least: float) -> None:
+    given_attempts = [scored(index, score) for index, score in enumerate(scores)]
+    known = sorted((score for score in scores if score is not None), reverse=True)
+    for order in (given_attempts, given_attempts[::-1]):
+        assert sorted((each.score() or 0.0 for each in Best(count)(order)), reverse=True) == known[:count]
+        assert {each.sample.id for each in AtLeast(least)(order)} == {
+            f"s{index}" for index, score in enumerate(scores) if score is not None and score >= least
+        }
+
+
+def test_a_score_is_found_by_its_verifiers_name_or_spec() -> None:
+    spec = '{"name": "vote", "by": "number"}'
+    verdicts = (
+        Verdict(sample="s0", by=spec, status="scored", score=0.5),
+        Verdict(sample="s0", by="number", status="pass"),
+        Verdict(sample="s0", by="mbr", status="scored", score=0.25),
+    )
+    both = replace(attempt(0), verdicts=verdicts)
+    assert [both.score(by) for by in ("", "vote", spec, "mbr", "number", "other")] == [0.25, 0.5, 0.5, 0.25, None, None]
+    assert (Best(by="vote")([both]), AtLeast(0.4, by="mbr")([both])) == ([both], [])
+
+
+@pytest.mark.parametrize("make", [AtMost, Shortest, Random, Best])
 @pytest.mark.parametrize("count", [0, -1])
 def test_a_cap_below_one_is_refused(make: Any, count: int) -> None:
     with pytest.raises(RecipeError, match="at least 1"):

@@ -9,7 +9,7 @@ from selftrain.lab import Lab
 from selftrain.recipe import Stage
 from selftrain.records import Pick, Sample, Verdict, seed_of
 from selftrain.round import Attempt, Part
-from selftrain.rules import JUDGING, AtMost, Rule, distinct, name_of, passed
+from selftrain.rules import AtMost, Rule, distinct, judging, name_of, passed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Select(Stage):
     @property
     def reads(self) -> tuple[type[Any], ...]:
         """Samples, and verdicts where a rule needs them."""
-        return (Sample, Verdict) if any(rule in JUDGING for rule in self.rules) else (Sample,)
+        return (Sample, Verdict) if any(map(judging, self.rules)) else (Sample,)
 
     @property
     def writes(self) -> tuple[type[Any], ...]:
