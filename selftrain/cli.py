@@ -199,7 +199,8 @@ def verify(
         return
     from selftrain import conformance
 
-    report = conformance.check(verifier)
+    with err.status("testing it"):
+        report = conformance.check(verifier)
     typer.echo(json.dumps(report.as_json(), indent=1) if as_json else str(report))
     if not report.passed:
         raise typer.Exit(1)

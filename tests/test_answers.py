@@ -1,3 +1,4 @@
+import time
 from fractions import Fraction
 
 import pytest
@@ -70,6 +71,14 @@ def test_the_last_mark_counts_and_braces_nest() -> None:
     assert marked("\\boxed{5} \n#### 6 dollars\nmore") == "6 dollars"
     assert marked("\\boxed{5} and \\boxed{never closed") == "5"
     assert marked("plain 5") is None
+
+
+@pytest.mark.parametrize("unit", ["\\boxed{", "####", "#### ", "\\boxed{ }", "\\boxed{{}", "####\n"])
+def test_marks_without_end_are_read_once(unit: str) -> None:
+    started = time.process_time()
+    marked(unit * (2**20 // len(unit)))
+    # One by one, each to the text's end, they would take minutes.
+    assert time.process_time() - started < 5
 
 
 def test_a_number_is_judged_by_number_and_words_by_exact() -> None:

@@ -250,6 +250,16 @@ def test_what_asks_a_model_is_looked_at_but_not_judged(resource: str, tmp_path: 
     assert f"it asks a {resource}" in str(report)
 
 
+def test_what_a_verifier_repeats_of_a_response_can_be_stored(tmp_path: Path) -> None:
+    source = (
+        "def verify(*, problem, response):\n"
+        "    right = response.endswith(problem.answer or 'none')\n"
+        "    status = 'error' if problem.answer is None else 'pass' if right else 'fail'\n"
+        "    return Score(status=status, why=response, answer=response)"
+    )
+    assert not states(checked(tmp_path, source))
+
+
 def test_awkward_responses_are_what_they_are_called() -> None:
     assert [name for name, text in AWKWARD.items() if len(text) > 1_000_000] == [
         name for name in AWKWARD if name.startswith("a megabyte")

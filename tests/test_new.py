@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from selftrain.plugins import KINDS
+import selftrain
+from selftrain.plugins import KINDS, available
 from tests.front_door import call, refused
 
 LONGEST = "as_long_as_a_name_can_be_" + "x" * 5
@@ -68,6 +69,13 @@ def test_new_files_are_formatted_linted_and_typed(name: str, tmp_path: Path) -> 
 def test_a_name_that_cannot_be_listed_is_refused(name: str, tmp_path: Path) -> None:
     assert "can't be the name of a verifier" in refused("new", "verifier", name, "--in", tmp_path / "in")
     assert not (tmp_path / "in").exists()
+
+
+def test_the_test_beside_a_plug_in_is_no_plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written(tmp_path / "verifiers", "verifier", "mine")
+    monkeypatch.setattr(selftrain, "__path__", [*selftrain.__path__, str(tmp_path)])
+    assert "mine" in available("verifier")
+    assert "test_mine" not in available("verifier")
 
 
 def test_what_is_there_is_never_overwritten(tmp_path: Path) -> None:
