@@ -32,10 +32,15 @@ class Template:
         return [{"role": role, "content": _PLACE.sub(lambda at: _value(at, values), text)} for role, text in self.turns]
 
 
+def template_file(name: str, folder: Path) -> Path:
+    """Return a template's file: of the folder by name, or by a path that ends in .txt."""
+    return Path(name).expanduser() if name.endswith(".txt") else folder / f"{name}.txt"
+
+
 @lru_cache(maxsize=64)
 def template(name: str, folder: Path, needs: tuple[str, ...]) -> Template:
-    """Return a template of the folder by name, or by a path that ends in .txt; it must have the places it `needs`."""
-    path = Path(name).expanduser() if name.endswith(".txt") else folder / f"{name}.txt"
+    """Return a template by name or path; it must have the places it `needs`."""
+    path = template_file(name, folder)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -4,7 +4,7 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from importlib.metadata import distributions
 from pathlib import Path
@@ -183,11 +183,11 @@ def prepare(job: config.Job, watcher: Watcher | None = None) -> Prepared:
         if file.contamination == "block":
             raise Blocked(f"{text}. Take them out of the data, or say contamination=warn")
         (watcher or Quiet()).say(f"warning: {text}")
-    names = {p.verifier for p in (*splits.train, *splits.valid, *splits.test)}
+    own = {p.verifier for p in (*splits.train, *splits.valid, *splits.test)}
     stages = job.recipe.stages(History())
-    names |= {str(getattr(s, "by", "")) for s in stages if "verifiers" in s.uses} - {""}
+    names = own | {str(getattr(s, "by", "")) for s in stages if "verifiers" in s.uses} - {""}
     asking = {name for name in sorted(names) if "model" in load_verifier(name).asks}
-    _check_asked(stages, asking)
+    _check_asked(stages, asking, own)
     _check_measured(stages, splits)
     backends = LocalBackends(file, model, (out / "logs").absolute(), sorted(names))
     plan = _planned(job, backends, model, splits)
@@ -261,11 +261,11 @@ def _planned(job: config.Job, backends: LocalBackends, model: Path, splits: prob
     return make_plan(job.recipe, size, facts)
 
 
-def _check_asked(stages: Sequence[Stage], asking: Collection[str]) -> None:
-    """Refuse a verifier that asks a model in a stage that names none."""
+def _check_asked(stages: Sequence[Stage], asking: Set[str], own: Set[str]) -> None:
+    """Refuse a verifier that asks a model in a stage that names none; `own` are the problems' own verifiers."""
     for stage in stages:
         if isinstance(by := getattr(stage, "by", None), str) and "sampler" not in stage.uses:
-            for name in sorted(asking if not by else {by} & set(asking)):
+            for name in sorted(asking & ({by} if by else own)):
                 raise ConfigError(
                     f"stage {stage.name!r}: verifier {name!r} asks a model; say which, as in {stage.name}.model=policy"
                 )

@@ -60,6 +60,8 @@ class LoadedVerifier:
     one: Callable[..., object] | None
     """What judges one response; None where it takes all samples of a problem."""
     parts: tuple["LoadedVerifier", ...] = ()
+    files: tuple[str, ...] = ()
+    """Files beside its source that decide what it says, as its attribute `files` names them."""
     takes: tuple[str, ...] = ()
     """Its own parameters beyond problem and response, or attempts."""
     give: Give = nothing
@@ -132,6 +134,7 @@ def load_verifier(spec: str, give: Give = nothing, *, within: tuple[str, ...] = 
         call=call,
         one=getattr(source, "verify", None),
         parts=tuple(parts),
+        files=tuple(map(str, _declared(source, module, "files", ()))),
         takes=takes,
         give=give,
     )

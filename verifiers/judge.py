@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from selftrain import replies
 from selftrain.asking import each_or_error, thresholded
 from selftrain.errors import PluginError
-from selftrain.judging import Template, agreed, majority, pairs, template
+from selftrain.judging import Template, agreed, majority, pairs, template, template_file
 from selftrain.lab import AskedModel
 from selftrain.records import Message, Problem, Sample, Score
 
@@ -60,6 +60,11 @@ class Verifier:
         if self.opponents is not None and self.opponents < 1:
             raise PluginError(f"opponents is {self.opponents}: at least 1")
         self._template()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The template: with another text it says something else."""
+        return (str(template_file(self.template or self.mode, _PROMPTS)),)
 
     def verify(self, *, problem: Problem, response: str, model: AskedModel) -> Score:
         """Judge one response; pairwise abstains, for there is nothing to compare it with."""

@@ -118,7 +118,7 @@ def _sources(verifier: LoadedVerifier) -> str:
     module = plugins.load("verifier", parse_spec(verifier.spec).name)
     taken = {inspect.getmodule(each) for each in vars(module).values()} - {records, lab, errors, None}
     ours = [each for each in taken if each is not None and each.__name__.startswith("selftrain.")]
-    files = {str(each.__file__) for each in (module, *ours)}
+    files = {str(each.__file__) for each in (module, *ours)} | set(verifier.files)
     hashes = sorted(hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files)
     return digest(hashes, *map(_sources, verifier.parts))
 

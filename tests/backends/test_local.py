@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -28,3 +29,12 @@ def test_a_verifiers_identity_follows_its_source_its_parts_and_what_it_shares(
     changed.write_text("# other rules")
     monkeypatch.setattr("selftrain.answers.__file__", str(changed))
     assert identity(tmp_path, "number") != number
+
+
+def test_a_judges_identity_follows_its_template(tmp_path: Path) -> None:
+    template = tmp_path / "own.txt"
+    template.write_text("{prompt}\n{response}\nRate it.")
+    spec = json.dumps({"name": "judge", "template": str(template)})
+    before = identity(tmp_path, spec)
+    template.write_text("{prompt}\n{response}\nRate it from {low} to {high}.")
+    assert identity(tmp_path, spec) != before
