@@ -93,10 +93,13 @@ def decoded(data: Any) -> Any:
 
 
 def _rule_sources(stage: Stage) -> dict[str, str]:
-    """Hash of the source of each rule of a stage that does not come with selftrain."""
-    rules = [each for f in fields(stage) if isinstance(found := getattr(stage, f.name), tuple) for each in found]
+    """Hash of the source of each rule or pairing of a stage that does not come with selftrain."""
+    values = [getattr(stage, f.name) for f in fields(stage)]
+    rules = [each for value in values for each in (value if isinstance(value, tuple) else (value,))]
     kinds = [each if inspect.isfunction(each) else type(each) for each in rules]
-    return {kind.__qualname__: _foreign_source(kind) for kind in kinds if kind.__module__ != "builtins"}
+    return {
+        each.__qualname__: _foreign_source(each) for each in kinds if inspect.isfunction(each) or is_dataclass(each)
+    }
 
 
 def _foreign_source(kind: Any) -> str:

@@ -129,8 +129,8 @@ def judging(rule: Rule) -> bool:
     return rule in (passed, failed) or isinstance(rule, (AtLeast, Best))
 
 
-def name_of(rule: Rule) -> str:
-    """Return a rule as it is written in a recipe: passed, AtMost(4)."""
+def name_of(rule: Callable[..., object]) -> str:
+    """Return a rule or a pairing as it is written in a recipe: passed, AtMost(4)."""
     if is_dataclass(rule) and not isinstance(rule, type):
         settings = [
             f"{getattr(rule, f.name)!r}" if i == 0 else f"{f.name}={getattr(rule, f.name)!r}"

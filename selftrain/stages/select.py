@@ -1,15 +1,18 @@
-"""Select: choose among a problem's attempts by rules, and store why each one was kept or dropped."""
+"""Select, Pair: choose among a problem's attempts, and store why each one was kept, dropped, chosen or rejected."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
+from selftrain import pairings
 from selftrain.errors import RecipeError
 from selftrain.lab import Lab
+from selftrain.pairings import Pairing, RightWrong
 from selftrain.recipe import Stage
-from selftrain.records import Pick, Sample, Verdict, seed_of
+from selftrain.records import Pick, Sample, Side, Verdict, digest, seed_of
 from selftrain.round import Attempt, Part
 from selftrain.rules import AtMost, Rule, distinct, judging, name_of, passed
+from selftrain.templates import cites_hint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,3 +73,49 @@ class Select(Stage):
         if self.data != "replay" or attempt.sample.id in fresh:
             return True
         return seed_of("replay", round, attempt.sample.id) < self.ratio * 2**31
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair(Stage):
+    """Put a problem's attempts into pairs, one preferred to the other; in how many pairs an attempt is depends on both.
+
+    Rules choose first who may be in a pair at all.
+    """
+
+    pairing: Pairing = field(default_factory=RightWrong)
+    rules: tuple[Rule, ...] = ()
+
+    @property
+    def reads(self) -> tuple[type[Any], ...]:
+        """Samples, and verdicts where the pairing or a rule needs them."""
+        return (Sample, Verdict) if pairings.judging(self.pairing) or any(map(judging, self.rules)) else (Sample,)
+
+    @property
+    def writes(self) -> tuple[type[Any], ...]:
+        """Picks."""
+        return (Pick,)
+
+    def words(self) -> dict[str, str]:
+        """Who is preferred to whom."""
+        rules = f" of those that are {', '.join(map(name_of, self.rules))}" if self.rules else ""
+        return {"pairs": name_of(self.pairing) + rules}
+
+    def run(self, part: Part, lab: Lab) -> Iterator[Pick]:
+        """Pair per problem: two picks of one group for every pair, and one for each attempt that is in none."""
+        by = name_of(self.pairing)
+        for problem, attempts in part.attempts().items():
+            left: Sequence[Attempt] = attempts
+            for rule in self.rules:
+                left = rule(left)
+            fit = [each for each in left if each.sample.template != "hint" or not cites_hint(each.sample.text)]
+            paired = set()
+            for chosen, rejected, margin in self.pairing(fit):
+                both = (chosen.sample.id, rejected.sample.id)
+                group = digest(part.round.number, self.name, *both)
+                paired |= set(both)
+                for each, side in ((chosen, "chosen"), (rejected, "rejected")):
+                    id = each.sample.id
+                    yield Pick(sample=id, problem=problem, side=cast(Side, side), rule=by, group=group, weight=margin)
+            for each in attempts:
+                if each.sample.id not in paired:
+                    yield Pick(sample=each.sample.id, problem=problem, side="dropped", rule=by)

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from selftrain.errors import RecipeError
-from selftrain.records import Sample, Verdict
+from selftrain.pairings import GoldOwn
+from selftrain.records import Pick, Sample, Verdict
 from selftrain.rules import AtMost, distinct, failed, passed
-from selftrain.stages import Select
+from selftrain.stages import Pair, Select
 from selftrain.testing import sums
 from tests.stages.bench import Bench, sample, verdict
 
@@ -91,3 +92,37 @@ def test_verdicts_are_read_only_where_a_rule_needs_them() -> None:
 def test_a_share_is_between_0_and_1(ratio: float) -> None:
     with pytest.raises(RecipeError, match="between 0 and 1"):
         Select(ratio=ratio)
+
+
+def test_every_attempt_is_in_a_pair_or_dropped(tmp_path: Path) -> None:
+    before = attempts()
+    found: list[Pick] = Bench(tmp_path, TRAIN).run(Pair(), before)
+    assert {p.sample for p in found} == {s.id for s in before["generate"]}
+    groups: dict[str, dict[str, str]] = {}
+    for pick in found:
+        if pick.group:
+            groups.setdefault(pick.group, {})[pick.side] = pick.sample.rpartition("-")[2]
+    # Attempt 1 is the one that was found wrong; 3 says the same as 0.
+    assert sorted(tuple(sides.items()) for sides in groups.values()) == [
+        (("chosen", right), ("rejected", "1")) for right in ("0", "0", "4", "4")
+    ]
+    dropped = {p.sample.rpartition("-")[2] for p in found if p.side == "dropped"}
+    assert dropped == {"2", "3", "5", "6"}
+
+
+def test_what_cites_a_hint_is_in_no_pair(tmp_path: Path) -> None:
+    (problem, *_) = TRAIN
+    hinted = sample(problem, 0, "The given answer is 2.", template="hint")
+    others = [sample(problem, 1, "2"), sample(problem, 2, "3")]
+    said = [verdict(hinted, "pass"), verdict(others[0], "pass"), verdict(others[1], "fail")]
+    found = Bench(tmp_path, TRAIN).run(Pair(), {"generate": [hinted, *others], "verify": said})
+    assert {p.sample: p.side for p in found} == {hinted.id: "dropped", others[0].id: "chosen", others[1].id: "rejected"}
+
+
+def test_a_pairing_without_verdicts_needs_none(tmp_path: Path) -> None:
+    gold = [sample(p, 9, "1+1=2", finish="gold") for p in TRAIN]
+    own = [sample(p, 0) for p in TRAIN]
+    stage = Pair(pairing=GoldOwn())
+    assert stage.reads == (Sample,)
+    found = Bench(tmp_path, TRAIN).run(stage, {"gold": gold, "generate": own})
+    assert [p.side for p in found] == ["chosen", "rejected"] * len(TRAIN)
