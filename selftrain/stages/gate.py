@@ -60,9 +60,8 @@ class Gate(Stage):
         """The stage it names measures its metric, on its split."""
         by_name = {stage.name: stage for stage in earlier if stage.outcomes}
         if self.evaluate not in by_name:
-            raise RecipeError(
-                f"stage {self.name!r}: no earlier stage {self.evaluate!r} measures anything{near(self.evaluate, by_name)}"
-            )
+            offer = near(self.evaluate, by_name)
+            raise RecipeError(f"stage {self.name!r}: no earlier stage {self.evaluate!r} measures anything{offer}")
         measured = by_name[self.evaluate]
         if self.metric not in measured.outcomes:
             offer = f"{near(self.metric, measured.outcomes)} (it measures {', '.join(measured.outcomes)})"
