@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 import selftrain
 from selftrain.errors import Blocked, SelftrainError, UserError
@@ -290,8 +291,8 @@ def doctor(
         colours = {"ok": "green", "warn": "yellow", "fail": "red"}
         for each in findings:
             advice = f" -> {each.do}" if each.do else ""
-            said = escape(f"{each.name:<14} {each.what}{advice}")
-            out.print(f"[{colours[each.state]}]{each.state:<4}[/] {said}", markup=False, highlight=False)
+            state = Text(f"{each.state:<4} ", style=colours[each.state])
+            out.print(state.append(f"{each.name:<14} {each.what}{advice}", style="default"), soft_wrap=True)
     if any(each.fatal for each in findings):
         raise typer.Exit(1)
 

@@ -42,7 +42,7 @@ def groups_of(loaded: LoadedVerifier) -> list[Group]:
     found: dict[str, Group] = {}
     for number, case in enumerate(loaded.cases):
         problem = Problem.of(case.prompt, answer=case.answer, tests=case.tests, meta=case.meta)
-        key = digest(dict(case.settings), problem.id) if loaded.group else str(number)
+        key = digest(dict(case.settings), problem.id, dict(case.meta)) if loaded.group else str(number)
         before = found.get(key, Group(_spec(loaded.spec, case), problem, ()))
         found[key] = before._replace(cases=(*before.cases, case))
     return list(found.values())

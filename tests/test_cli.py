@@ -137,3 +137,10 @@ def test_a_run_that_is_interrupted_ends_with_130_and_goes_on(tmp_path: Path) -> 
     assert table.code == 0
     assert "base" in table.out
     assert "has no round 3" in refused("export", "run", "--to", "x", "--round", "3")
+
+
+def test_doctor_says_a_line_for_each_thing_without_markup() -> None:
+    answer = call("doctor")
+    lines = answer.out.splitlines()
+    assert all(re.match(r"(ok|warn|fail) +\S", line) for line in lines), answer.out
+    assert {"python", "torch", "bubblewrap", "seccomp"} <= {line.split()[1] for line in lines}
