@@ -18,10 +18,13 @@ from selftrain.asking import each_or_error, thresholded
 from selftrain.errors import PluginError
 from selftrain.judging import Template, agreed, majority, pairs, template, template_file
 from selftrain.lab import AskedModel
-from selftrain.records import Message, Problem, Sample, Score
+from selftrain.records import Case, Message, Problem, Sample, Score
 
-cases = ()
-"""What it says is the model's matter."""
+cases = (
+    # What it says of others is the model's matter.
+    Case(settings={"template": "pointwise_with_answer"}, response="4", expect="error"),
+    Case(settings={"mode": "pairwise"}, response="4", expect="abstain"),
+)
 
 _PROMPTS = Path(__file__).with_name("prompts")
 

@@ -17,10 +17,13 @@ from typing import Literal, NamedTuple
 
 from selftrain.asking import each_or_error, thresholded
 from selftrain.lab import AskedModel
-from selftrain.records import Message, Problem, Sample, Score
+from selftrain.records import Case, Message, Problem, Sample, Score
 
-cases = ()
-"""What it says is the model's matter."""
+cases = (
+    # What it says of others is the model's matter.
+    Case(settings={"of": "answer"}, response="2+2=4", expect="error"),
+    Case(answer="4", response="", expect="abstain"),
+)
 
 _MARK = re.compile(r"####|\\boxed\s*\{|\banswer(?:\s+is|\s*[:=])(?:\s*[:=])?", re.IGNORECASE)
 _NUMBER = re.compile(r"[-+]?[$€£]?\d[\d,]*(?:\.\d+)?(?:/\d+)?")

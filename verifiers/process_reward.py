@@ -14,11 +14,14 @@ from typing import Literal
 
 from selftrain.asking import each_or_error, thresholded
 from selftrain.lab import Scorer
-from selftrain.records import Problem, Sample, Score
+from selftrain.records import Case, Problem, Sample, Score
 from selftrain.steps import pattern, split
 
-cases = ()
-"""What it says is the model's matter."""
+cases = (
+    # What it says of others is the model's matter.
+    Case(response="", expect="abstain"),
+    Case(response=" \n\n", settings={"steps": "paragraphs"}, expect="abstain"),
+)
 
 AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
     "min": min,
