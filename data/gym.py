@@ -46,7 +46,7 @@ def _drawn(task: GymTask, start: int, verifier: str | None, settings: Mapping[st
     for item in task.items(start):
         if item.answer is None and verifier is None:
             raise DataError(
-                f"gym:{task.name} gives no answers to compare with, only a scorer of its own; ask it by verifier=gym"
+                f"gym:{task.name} gives no answers to compare with, only a scorer; name a verifier: gym asks the scorer"
             )
         kept = about if item.packed is None else {**about, "packed": item.packed}
         yield Problem.of(

@@ -9,6 +9,7 @@
 
 import ast
 import re
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -71,10 +72,10 @@ def completed(prompt: str, code: str, name: str) -> str:
         match = re.search(rf"^(?:@.*\n)*(?:async )?def {re.escape(name)}\b", prompt, re.MULTILINE)
         return _future_first(f"{prompt[: match.start()] if match else ''}\n{code}")
     whole = f"{prompt.rstrip()}\n{code.lstrip(chr(10))}"
-    if _parses(whole):
+    if _compiles(whole):
         return whole
     indented = "".join(f"    {line}\n" for line in code.strip("\n").splitlines())
-    return f"{prompt.rstrip()}\n{indented}" if _parses(f"{prompt.rstrip()}\n{indented}") else whole
+    return f"{prompt.rstrip()}\n{indented}" if _compiles(f"{prompt.rstrip()}\n{indented}") else whole
 
 
 def _bound(statement: ast.stmt) -> set[str]:
@@ -93,9 +94,11 @@ def _future_first(program: str) -> str:
     return "".join([*future, *(line for line in lines if not line.startswith("from __future__ "))])
 
 
-def _parses(program: str) -> bool:
+def _compiles(program: str) -> bool:
     try:
-        ast.parse(program)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compile(program, "program.py", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return True
