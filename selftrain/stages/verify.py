@@ -12,7 +12,7 @@ from selftrain.round import Part
 
 @dataclass(frozen=True, kw_only=True)
 class Verify(Stage):
-    """Judge samples; what the same verifier has judged already in this round is left alone."""
+    """Judge samples; what the same verifier has judged already in this round is left alone, unless it asks a model."""
 
     by: str = ""
     """A verifier's name, path, or JSON with name and settings; '' takes each problem's own."""
@@ -66,7 +66,9 @@ class Verify(Stage):
             (attempt.problem, attempt.sample)
             for attempts in part.attempts().values()
             for attempt in attempts
-            if self._asked(attempt.problem) and (attempt.sample.id, self.by or attempt.problem.verifier) not in judged
+            if self._asked(attempt.problem)
+            # The same verifier says something else when it asks another model.
+            and (self.model or (attempt.sample.id, self.by or attempt.problem.verifier) not in judged)
         ]
         model = lab.asked(part.checkpoint(self.model, self.which), self.name) if self.model else None
         # Verdicts come in any order.

@@ -40,6 +40,13 @@ def test_what_the_same_verifier_has_judged_is_left_alone(tmp_path: Path) -> None
     assert [v.sample for v in found] == [samples[1].id, samples[2].id]
 
 
+def test_one_that_asks_a_model_judges_anew(tmp_path: Path) -> None:
+    samples = [sample(TRAIN[0], 0, f"it is {TRAIN[0].answer}")]
+    stage = Verify(name="second", of=("generate",), model="policy")
+    found = Bench(tmp_path, TRAIN).run(stage, {"generate": samples, "verify": [verdict(samples[0], "fail")]})
+    assert [(v.sample, v.status) for v in found] == [(samples[0].id, "pass")]
+
+
 def test_a_blind_verifier_sees_no_gold_answer(tmp_path: Path) -> None:
     samples = [sample(p, 0, f"it is {p.answer}") for p in TRAIN]
     verifier = tmp_path / "peeks.py"
