@@ -17,7 +17,7 @@ import json
 
 from selftrain.recipe import Model, Recipe
 from selftrain.stages import (
-    SFT, Evaluate, Gate, Generate, MakeExamples, MakePairs, Reward, Select, Train, Verify,
+    SFT, Evaluate, Gate, Generate, MakeExamples, MakePairs, Pair, Reward, Select, Train, Verify,
 )
 
 LIKELIHOOD = json.dumps({"name": "likelihood", "of": "answer", "threshold": -3})
@@ -43,8 +43,9 @@ def recipe(*, rounds=1):
         each_round=[
             Generate(n=4, temperature=1.0, max_new_tokens=48),
             Verify(),
-            MakePairs(of=("generate", "verify")),
-            Train(name="train-reward", of=("pair",), model="reward", loss=Reward(), adapter="full",
+            Pair(of=("generate", "verify")),
+            MakePairs(name="build-reward", of=("pair",), model="reward", plain=True),
+            Train(name="train-reward", of=("build-reward",), model="reward", loss=Reward(), adapter="full",
                   settings={"learning_rate": 1e-3}),
             Verify(name="likely", of=("generate",), by=LIKELIHOOD, model="policy"),
             Verify(name="given", of=("generate",), by=GIVEN),
@@ -84,7 +85,7 @@ def test_models_judge_in_a_run(tmp_path: Path) -> None:
     kept = {p.sample for p in picks if p.side == "kept"}
     assert kept
     assert kept <= likely
-    pairs = [row for shard in stages["pair"].shards() for row in stages["pair"].read(Row, shard)]
+    pairs = [row for shard in stages["build-reward"].shards() for row in stages["build-reward"].read(Row, shard)]
     assert {row.kind for row in pairs} == {"chosen", "rejected"}
     (trained,) = stages["train-reward"].read(Checkpoint, 0)
     run = Run.open(out)

@@ -1,16 +1,13 @@
 """MakeExamples, MakePairs: turn samples into training rows of token ids."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar
 
-from selftrain.errors import RecipeError
 from selftrain.lab import Lab, Tokens
 from selftrain.recipe import Resource, Stage
-from selftrain.records import Ids, Pick, Quarantined, Row, Sample, Segment, Verdict, digest
-from selftrain.round import Attempt, Part
-from selftrain.rules import distinct, failed, passed
+from selftrain.records import Ids, Pick, Quarantined, Row, Sample, Segment, digest
+from selftrain.round import Part
 from selftrain.templates import cites_hint
 
 
@@ -66,22 +63,18 @@ class MakeExamples(Stage):
 
 @dataclass(frozen=True, kw_only=True)
 class MakePairs(Stage):
-    """Pairs of rows for a reward model: a sample that passed and one that failed of the same problem.
+    """Two rows per pair that Pair has made, chosen and rejected, joined by its group; prompts and ids as in
+    MakeExamples."""
 
-    Errors, timeouts and abstentions are neither. Pairs go round both sides, so that as many different samples as can be
-    are in one; equal texts count once. A hinted sample that speaks of the given answer is in none.
-    """
-
-    name: str = "pair"
-    model: str = "reward"
+    name: str = "build"
+    model: str = "policy"
     """The model that will be trained on the rows."""
-    most: int = 4
-    """Pairs of a problem, at most."""
+    plain: bool = False
+    """Prompts without the run's instructions: so the verifier `reward_model` asks."""
+    weighted: bool = False
+    """Weigh a pair by its margin, as its picks do, instead of by one."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.most < 1:
-            raise RecipeError(f"stage {self.name!r}: most is {self.most}; a problem needs at least 1 pair")
+    version: ClassVar[int] = 2
 
     @property
     def uses(self) -> tuple[Resource, ...]:
@@ -90,40 +83,37 @@ class MakePairs(Stage):
 
     @property
     def reads(self) -> tuple[type[Any], ...]:
-        """Samples and what was said of them."""
-        return (Sample, Verdict)
+        """Picks."""
+        return (Pick,)
 
     @property
     def writes(self) -> tuple[type[Any], ...]:
         """Rows."""
         return (Row,)
 
-    def run(self, part: Part, lab: Lab) -> Iterator[Row]:
-        """Build the shard's pairs, in the samples' order."""
-        tokens = lab.tokens(part.checkpoint(self.model))
-        for attempts in part.attempts().values():
-            fit = [a for a in distinct(attempts) if a.sample.template != "hint" or not cites_hint(a.sample.text)]
-            right, wrong = passed(fit), failed(fit)
-            for at in range(min(self.most, len(right) * len(wrong)) if right and wrong else 0):
-                # With as many steps on both sides the same two would meet again: each lap moves one of them on.
-                lap = at // math.lcm(len(right), len(wrong))
-                pair = right[at % len(right)], wrong[(at + lap) % len(wrong)]
-                group = digest(part.round.number, self.name, *(each.sample.id for each in pair))
-                yield self._row(pair[0], "chosen", group, tokens)
-                yield self._row(pair[1], "rejected", group, tokens)
+    def words(self) -> dict[str, str]:
+        """How pairs are weighted."""
+        return {"weights": "margins"} if self.weighted else {}
 
-    def _row(self, attempt: Attempt, kind: Literal["chosen", "rejected"], group: str, tokens: Tokens) -> Row:
-        completion, reencoded = completion_ids(attempt.sample, tokens)
-        # The problem without the run's instructions: so the verifier `reward_model` asks.
-        prompt = tokens.render(attempt.problem.prompt)
-        return Row(
-            id=digest(group, kind),
-            kind=kind,
-            segments=(Segment(ids=prompt, train=False), Segment(ids=completion, train=True)),
-            group=group,
-            sources=(attempt.sample.id,),
-            reencoded=reencoded,
-        )
+    def run(self, part: Part, lab: Lab) -> Iterator[Row]:
+        """Build the shard's pairs, in the picks' order."""
+        tokens = lab.tokens(part.checkpoint(self.model))
+        picks = [pick for pick in part.read(Pick) if pick.side in ("chosen", "rejected")]
+        attempts = part.samples(pick.sample for pick in picks)
+        for pick in picks:
+            attempt = attempts[pick.sample]
+            problem = attempt.problem
+            prompt = tokens.render(problem.prompt if self.plain else lab.protocol.messages(problem))
+            completion, reencoded = completion_ids(attempt.sample, tokens)
+            yield Row(
+                id=digest(self.name, pick.group, pick.side),
+                kind="chosen" if pick.side == "chosen" else "rejected",
+                segments=(Segment(ids=prompt, train=False), Segment(ids=completion, train=True)),
+                weight=pick.weight if self.weighted else 1.0,
+                group=pick.group,
+                sources=(attempt.sample.id,),
+                reencoded=reencoded,
+            )
 
 
 def completion_ids(sample: Sample, tokens: Tokens) -> tuple[Ids, bool]:

@@ -1,15 +1,16 @@
 """MakeExamples: rows of ids, the prompt without hint or shots, and no rationale that cites a hint. MakePairs."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from selftrain.errors import RecipeError
-from selftrain.records import Checkpoint, Pick, Quarantined, Row, Sample
-from selftrain.stages import MakeExamples, MakePairs, build
+from selftrain.pairings import RightWrong
+from selftrain.records import Pick, Quarantined, Row, Sample
+from selftrain.stages import MakeExamples, MakePairs, Pair, build
 from selftrain.testing import sums
-from tests.stages.bench import BASE, Bench, sample, verdict
+from tests.stages.bench import Bench, sample, verdict
 
 TRAIN = sums(2)
 
@@ -100,52 +101,37 @@ def test_without_a_hint_such_words_are_the_problems_own(tmp_path: Path) -> None:
     assert isinstance(row, Row)
 
 
-def paired(root: Path, statuses: str, **settings: Any) -> list[Row]:
-    """The rows made of a problem's samples with these verdicts: Right, Wrong, an error, abstained."""
+def paired(root: Path, statuses: str, margin: float = 0.5, **settings: Any) -> list[Row]:
+    """The rows made of the picks that Pair makes of a problem's samples with these verdicts: Right, Wrong, an error."""
     names = {"R": "pass", "W": "fail", "e": "error", "a": "abstain"}
     samples = [sample(TRAIN[0], index, text=f"it is {index}") for index in range(len(statuses))]
-    verdicts = [verdict(each, names[status]) for each, status in zip(samples, statuses, strict=True)]
-    bench = Bench(root, TRAIN)
-    bench.rounds[0].checkpoints["reward"] = Checkpoint(id="base", path=BASE.path, role="reward", base="base")  # type: ignore[index]
-    return bench.run(MakePairs(**settings), {"generate": samples, "verify": verdicts})
+    before: dict[str, Any] = {
+        "generate": samples,
+        "verify": [verdict(each, names[status]) for each, status in zip(samples, statuses, strict=True)],
+    }
+    picks = Bench(root / "pair", TRAIN).run(Pair(pairing=RightWrong(2)), before)
+    picks = [replace(pick, weight=margin) for pick in picks]
+    return Bench(root / "build", TRAIN).run(MakePairs(**settings), {**before, "pair": picks})
 
 
-def meetings(rows: list[Row]) -> list[tuple[str, str]]:
-    """Which samples a list of pairs brings together, by their indices."""
-    assert [row.kind for row in rows] == ["chosen", "rejected"] * (len(rows) // 2)
-    assert all(a.group == b.group for a, b in zip(rows[::2], rows[1::2], strict=True))
-    return [
-        (a.sources[0].rpartition("-")[2], b.sources[0].rpartition("-")[2])
-        for a, b in zip(rows[::2], rows[1::2], strict=True)
-    ]
+def test_each_pair_becomes_two_rows_of_its_group(tmp_path: Path) -> None:
+    rows = paired(tmp_path, "RWeRW")
+    assert [row.kind for row in rows] == ["chosen", "rejected"] * 2
+    assert [row.sources[0].rpartition("-")[2] for row in rows] == ["0", "1", "3", "4"]
+    assert rows[0].group == rows[1].group != rows[2].group == rows[3].group
+    assert len({row.id for row in rows}) == 4
+    assert paired(tmp_path / "none", "RRe") == []
 
 
-@pytest.mark.parametrize(
-    ("statuses", "most", "wanted"),
-    [
-        ("RWeaW", 4, [("0", "1"), ("0", "4")]),
-        ("RRWW", 3, [("0", "2"), ("1", "3"), ("0", "3")]),
-        ("RRWW", 9, [("0", "2"), ("1", "3"), ("0", "3"), ("1", "2")]),
-        ("RRR", 4, []),
-        ("WeW", 4, []),
-    ],
-)
-def test_pairs_go_round_both_sides(tmp_path: Path, statuses: str, most: int, wanted: list[tuple[str, str]]) -> None:
-    assert meetings(paired(tmp_path, statuses, most=most)) == wanted
-
-
-def test_every_pair_is_made_once(tmp_path: Path) -> None:
-    for right, wrong in ((2, 4), (3, 3), (4, 6), (5, 1)):
-        found = meetings(paired(tmp_path / f"{right}{wrong}", "R" * right + "W" * wrong, most=99))
-        assert len(set(found)) == len(found) == right * wrong
-
-
-def test_a_pairs_rows_are_prompt_and_response(tmp_path: Path) -> None:
-    chosen, rejected = paired(tmp_path, "WR")
-    # As the verifier asks a reward model: without the run's suffix.
-    assert text(chosen.segments[0].ids) == f"user: {TRAIN[0].text}\n"
+@pytest.mark.parametrize(("plain", "suffix"), [(False, "!"), (True, "")])
+def test_a_pairs_rows_are_prompt_and_response(tmp_path: Path, plain: bool, suffix: str) -> None:
+    chosen, rejected = paired(tmp_path, "WR", plain=plain)
+    assert text(chosen.segments[0].ids) == text(rejected.segments[0].ids) == f"user: {TRAIN[0].text}{suffix}\n"
+    assert [part.train for part in chosen.segments] == [False, True]
     assert text(chosen.segments[1].ids) == "it is 1\0"
     assert text(rejected.segments[1].ids) == "it is 0\0"
-    assert len({chosen.id, rejected.id}) == 2
-    with pytest.raises(RecipeError, match="most is 0"):
-        MakePairs(most=0)
+
+
+@pytest.mark.parametrize(("weighted", "weight"), [(False, 1.0), (True, 0.25)])
+def test_a_pair_weighs_its_margin_where_asked(tmp_path: Path, weighted: bool, weight: float) -> None:
+    assert [row.weight for row in paired(tmp_path, "WR", 0.25, weighted=weighted)] == [weight] * 2
