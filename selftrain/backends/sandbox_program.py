@@ -7,17 +7,27 @@ another sandbox, and what a program says of itself is only ever compared there.
 import atexit
 import builtins
 import os
+import random
 import site
-import socket
 import sys
 import threading
-import traceback
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from selftrain.backends.sandbox_wire import WireError, lenient, pack, read, read_sheet, unpack, write
+from selftrain.backends.sandbox_wire import (
+    Channel,
+    Descriptor,
+    WireError,
+    lenient,
+    pack,
+    read,
+    read_sheet,
+    unpack,
+    write,
+)
 
+random.seed(0)
 # `exit` and `quit` are there in any Python that was started the usual way.
 site.setquit()
 NAME = "program.py"
@@ -26,10 +36,7 @@ NAME = "program.py"
 def work(job: Any, descriptors: Sequence[int]) -> NoReturn:
     """Run the program of a job's sheet as a script, or the one that comes first over its channel as functions."""
     if job["kind"] == "functions":
-        null = os.open(os.devnull, os.O_RDWR)
-        for number in range(3):
-            os.dup2(null, number)
-        _functions(socket.socket(fileno=descriptors[0]))
+        _functions(Descriptor(descriptors[0]))
     sheet, *others = descriptors
     for number, descriptor in enumerate(others):
         os.dup2(descriptor, number)
@@ -70,6 +77,8 @@ def _status(error: SystemExit) -> int:
 
 def _report(error: BaseException) -> None:
     """Write the traceback as Python would, without our own frame."""
+    import traceback
+
     trace = error.__traceback__.tb_next if error.__traceback__ else None
     try:
         traceback.print_exception(type(error), error, trace)
@@ -77,7 +86,7 @@ def _report(error: BaseException) -> None:
         os.write(2, b"an exception that can't be printed\n")
 
 
-def _functions(channel: socket.socket) -> NoReturn:
+def _functions(channel: Channel) -> NoReturn:
     """Load a program as a module, say how that went, and answer calls until the other end hangs up."""
     module = types.ModuleType("program")
     module.__dict__["__builtins__"] = builtins
@@ -99,7 +108,7 @@ def _functions(channel: socket.socket) -> NoReturn:
         os._exit(0)
 
 
-def _answer(request: Any, module: types.ModuleType, channel: socket.socket) -> object:
+def _answer(request: Any, module: types.ModuleType, channel: Channel) -> object:
     if "names" in request:
         return {"names": {name: _about(getattr(module, name)) for name in request["names"] if hasattr(module, name)}}
     arguments = unpack(request["arguments"], _callback(channel))
@@ -128,7 +137,7 @@ def _about(value: object) -> object:
         return {"unsaid": str(error)}
 
 
-def _callback(channel: socket.socket) -> Callable[[str, object], object]:
+def _callback(channel: Channel) -> Callable[[str, object], object]:
     """Return what makes functions of the other side callable here."""
 
     def made(kind: str, number: object) -> object:

@@ -13,13 +13,11 @@ import json
 import os
 import resource
 import select
-import shutil
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from selftrain.backends.sandbox_wire import receive_with, send_with
@@ -50,7 +48,7 @@ class Server:
                 job, descriptors = receive_with(self._control)
             except (EOFError, OSError):
                 os._exit(0)
-            if not descriptors:  # "end" of a job that had ended already
+            if not descriptors:  # a word about a job that had ended already
                 continue
             child = os.fork()
             if child == 0:
@@ -67,7 +65,6 @@ class Server:
         try:
             self._control.close()
             os.setsid()
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
             limit(job["limits"])
             if not self._boxed and sys.platform == "linux":
                 ctypes.CDLL(None).prctl(*_PARENT_DIES, 0, 0, 0)
@@ -86,11 +83,11 @@ class Server:
                 if child_ended:
                     break
                 if called:
-                    ended = "stopped" if self._asked_to_stop() else "hangup"
+                    ended = self._word()
                     break
                 peak = max(peak, self._resident())
                 ended = self._over(job, time.monotonic() - started, peak)
-        used, waited = _scheduled(child)
+        used, waited = _scheduled(child) if ended in ("time", "late") else (0.0, 0.0)
         status = self._sweep(child, killed=bool(ended))
         if ended == "hangup":
             os._exit(0)
@@ -103,12 +100,13 @@ class Server:
             "peak": peak,
         }
 
-    def _asked_to_stop(self) -> bool:
+    def _word(self) -> str:
+        """What the owner says of the job: "stopped", "late" if it took too long; "hangup" if the owner is gone."""
         try:
-            receive_with(self._control)
+            word, _ = receive_with(self._control)
         except (EOFError, OSError):
-            return False
-        return True
+            return "hangup"
+        return str(word)
 
     def _over(self, job: Any, seconds: float, resident: int) -> str:
         """Say which limit the job has passed, or ''."""
@@ -164,12 +162,14 @@ class Server:
         for folder in self._folders:
             if _used(folder) == self._empty[folder]:
                 continue
+            import shutil
+
             try:
-                for path in Path(folder).iterdir():
-                    if path.is_dir() and not path.is_symlink():
-                        shutil.rmtree(path)
+                for entry in os.scandir(folder):
+                    if entry.is_dir(follow_symlinks=False):
+                        shutil.rmtree(entry.path)
                     else:
-                        path.unlink()
+                        os.unlink(entry.path)
             except (OSError, RecursionError):
                 return False
             if _used(folder) != self._empty[folder]:
@@ -217,10 +217,26 @@ def limit(limits: dict[str, int]) -> None:
         resource.setrlimit(number, (value, value))
 
 
+@contextlib.contextmanager
+def _no_hooks() -> Iterator[None]:
+    """Let modules that are imported now do nothing at a fork.
+
+    They would free locks that no other thread holds here, and seed `random` anew: that takes longer than the fork, and
+    a verdict should not depend on chance.
+    """
+    register = os.register_at_fork
+    os.register_at_fork = lambda **_: None
+    try:
+        yield
+    finally:
+        os.register_at_fork = register
+
+
 def _scheduled(child: int) -> tuple[float, float]:
     """Seconds that a process has had a processor, and that it had to wait for one."""
     try:
-        used, waited, _ = Path(f"/proc/{child}/schedstat").read_text().split()
+        with open(f"/proc/{child}/schedstat", "rb") as file:
+            used, waited, _ = file.read().split()
     except OSError:
         return 0.0, 0.0
     return int(used) / 1e9, int(waited) / 1e9
@@ -241,15 +257,20 @@ def main() -> None:
     if sys.platform == "linux":
         # Its memory, descriptors and environment stay its own, in /proc too; what it forks inherits that.
         ctypes.CDLL(None).prctl(*_NOT_DUMPABLE, 0, 0, 0)
-    work: Work = importlib.import_module(f"selftrain.backends.sandbox_{kind}").work
-    # What is installed can be imported; what Python itself needs is found first.
-    sys.path[:] = [path for path in sys.path if path != os.environ.get("PYTHONPATH")] + folders
-    for module in modules:
-        importlib.import_module(module)
+    with _no_hooks():
+        work: Work = importlib.import_module(f"selftrain.backends.sandbox_{kind}").work
+        # What is installed can be imported; what Python itself needs is found first.
+        sys.path[:] = [path for path in sys.path if path != os.environ.get("PYTHONPATH")] + folders
+        for module in modules:
+            importlib.import_module(module)
     limit(limits)
     gc.collect()
     gc.freeze()
     send_with(control, {"ready": True}, [])
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    os.close(null)
     Server(control, work, boxed=boxed == "boxed").serve()
 
 

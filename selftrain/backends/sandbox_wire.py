@@ -11,9 +11,8 @@ import json
 import os
 import socket
 import struct
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 LARGEST = 8 << 20
 """Bytes of a message, at most."""
@@ -23,6 +22,7 @@ LONGEST = 100_000
 """Items of an iterator, at most."""
 _HEADER = struct.Struct("!I")
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
 Value = Any
 """None, a bool, a number, text, bytes, or a list, tuple, set, frozenset or dict of them."""
 
@@ -113,10 +113,38 @@ def lenient(value: Any) -> object:
     raise WireError(f"it returned a {type(value).__name__}, which is not a builtin value")
 
 
-def write(channel: socket.socket, message: object) -> None:
+class Channel(Protocol):
+    """What messages go through: a socket, or a `Descriptor`."""
+
+    def recv(self, size: int, /) -> bytes:
+        """Receive some bytes, none at the end."""
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send them all."""
+
+
+class Descriptor:
+    """A channel by its number: a socket object costs a new process as much as all else that it does with it."""
+
+    def __init__(self, number: int) -> None:
+        """Keep the number."""
+        self._number = number
+
+    def recv(self, size: int, /) -> bytes:
+        """Receive some bytes, none at the end."""
+        return os.read(self._number, size)
+
+    def sendall(self, data: bytes, /) -> None:
+        """Send them all."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._number, view) :]
+
+
+def write(channel: Channel, message: object) -> None:
     """Send one message; raises WireError if it is too large or can't be said in JSON."""
     try:
-        text = json.dumps(message, separators=(",", ":"), check_circular=False).encode()
+        text = _ENCODER.encode(message).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise WireError(f"can't cross: {error}") from error
     if len(text) > LARGEST:
@@ -124,7 +152,7 @@ def write(channel: socket.socket, message: object) -> None:
     channel.sendall(_HEADER.pack(len(text)) + text)
 
 
-def read(channel: socket.socket) -> Any:
+def read(channel: Channel) -> Any:
     """Receive one message; raises EOFError at the channel's end, WireError for anything that is no message."""
     (size,) = _HEADER.unpack(_exactly(channel, _HEADER.size))
     if size > LARGEST:
@@ -135,7 +163,7 @@ def read(channel: socket.socket) -> Any:
         raise WireError("a message that is no JSON") from error
 
 
-def _exactly(channel: socket.socket, size: int) -> bytes:
+def _exactly(channel: Channel, size: int) -> bytes:
     parts = []
     while size:
         part = channel.recv(min(size, 1 << 20))
@@ -172,6 +200,8 @@ def sheet(content: object) -> int:
 def written(content: bytes) -> int:
     """Return a descriptor of a nameless file with this content, to be read from its beginning, and never changed."""
     if not hasattr(os, "memfd_create"):
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             file.write(content)
             file.seek(0)
