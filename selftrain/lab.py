@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple, Protocol
 
 from selftrain.errors import EngineError
@@ -106,6 +107,8 @@ class TrainJob:
     out: Path
     """Empty, or as an interrupted training left it; `out/checkpoint` is the result."""
     loss: str = "sft"
+    loss_settings: Mapping[str, JsonValue] = field(default_factory=dict)
+    """The loss's own settings by name: beta, reference, ..."""
     adapter: str = "lora"
     """'lora' or 'full'."""
     settings: Mapping[str, JsonValue] = field(default_factory=dict)
@@ -127,6 +130,8 @@ class Trained(NamedTuple):
     seconds: float
     loss: tuple[float, ...]
     """Logged training loss, in order."""
+    figures: Mapping[str, float] = MappingProxyType({})
+    """What else was measured, by name: of a preference loss begin/margin, end/accuracy, ..."""
 
 
 class Trainer(Protocol):

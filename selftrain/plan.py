@@ -72,9 +72,10 @@ def words(stages: Sequence[Stage], recipe: Recipe) -> str:
     """Say what each round trains from, on what, and what it samples: kept in plan, manifest and card."""
     said: dict[str, str] = {}
     for stage in stages:
-        said |= {name: text for name, text in stage.words().items() if name in ("start", "data")}
+        said |= {name: text for name, text in stage.words().items() if name in ("start", "data", "reference")}
+    reference = said.pop("reference", "none")
     said["draw"] = f"{recipe.draw} problems in turn" if recipe.draw else "all problems"
-    said["reference"] = "none"
+    said["reference"] = reference
     return ", ".join(f"{name}: {text}" for name, text in said.items())
 
 

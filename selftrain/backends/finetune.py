@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,8 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import RewardConfig, SFTConfig
 
-from selftrain.backends import checkpoints, classifiers, rows
+from selftrain.backends import checkpoints, classifiers, preference, rows
+from selftrain.backends.preference_trainer import KtoTrainer, PreferenceTrainer, TwoCollator
 from selftrain.backends.reward_trainer import PairCollator, PairTrainer, StepCollator, StepTrainer
 from selftrain.backends.row_trainer import LOSSES, RowCollator, RowSFTTrainer
 from selftrain.backends.tokens import end_of_turn
@@ -40,6 +42,8 @@ METHODS = {
     "sft": Method(RowSFTTrainer, RowCollator, SFTConfig),
     "reward": Method(PairTrainer, PairCollator, RewardConfig, "reward"),
     "steps": Method(StepTrainer, StepCollator, RewardConfig, "steps"),
+    **dict.fromkeys(("dpo", "spin", "orpo", "simpo"), Method(PreferenceTrainer, TwoCollator, SFTConfig)),
+    "kto": Method(KtoTrainer, TwoCollator, SFTConfig),
 }
 
 
@@ -51,9 +55,14 @@ def run(job: TrainJob, progress: Progress) -> None:
     trainer = _trainer(job, start.master, work, progress)
     # The first rank may have emptied the folder: nobody looks for saved work before that.
     trainer.accelerator.wait_for_everyone()
+    prefers = job.loss in preference.LOSSES
+    before = trainer.begin(work, reference=job.loss_settings.get("reference", "")) if prefers else {}
     trainer.train(resume_from_checkpoint=_last_complete(work))
+    after = trainer.finish() if prefers else {}
     trainer.save_model(str(work / "final"))
     figures = _figures(trainer, rows.columns(job.rows))
+    found = [(when, name, value) for when, part in (("begin", before), ("end", after)) for name, value in part.items()]
+    figures["figures"] = {f"{when}/{name}": value for when, name, value in found}
     first = trainer.accelerator.is_main_process
     trainer.accelerator.wait_for_everyone()
     trainer.accelerator.free_memory()
@@ -79,7 +88,7 @@ def arguments(job: TrainJob, model: Path, work: Path) -> dict[str, Any]:
     return {
         "per_device_train_batch_size": 16,
         "num_train_epochs": 1,
-        "learning_rate": 5e-4 if job.adapter == "lora" else 2e-5,
+        "learning_rate": _learning_rate(job),
         # No warm-up: a first step at rate 0 is most of a training on a handful of rows.
         "lr_scheduler_type": "constant",
         "logging_steps": 1,
@@ -98,6 +107,12 @@ def arguments(job: TrainJob, model: Path, work: Path) -> dict[str, Any]:
         "logging_nan_inf_filter": False,
         "output_dir": str(work),
     }
+
+
+def _learning_rate(job: TrainJob) -> float:
+    if job.loss in preference.LOSSES:
+        return 5e-5 if job.adapter == "lora" else 1e-6
+    return 5e-4 if job.adapter == "lora" else 2e-5
 
 
 def _trainer(job: TrainJob, model: Path, work: Path, progress: Progress) -> Any:
@@ -120,6 +135,9 @@ def _trainer(job: TrainJob, model: Path, work: Path, progress: Progress) -> Any:
     )
     if job.loss in LOSSES:
         trainer.loss = LOSSES[job.loss]
+    if job.loss in preference.LOSSES:
+        settings = {name: value for name, value in job.loss_settings.items() if name != "reference"}
+        trainer.preference = partial(preference.LOSSES[job.loss], **settings)
     return trainer
 
 
@@ -137,7 +155,13 @@ def _data(job: TrainJob, model: Path, tokenizer: Any) -> Mapping[str, list[Any]]
     if job.loss == "reward":
         end = end_of_turn(model, tokenizer)
         return rows.pairs(job.rows, end=end, tail=classifiers.tail(tokenizer, end))
-    return rows.steps(job.rows) if job.loss == "steps" else rows.columns(job.rows)
+    if job.loss == "steps":
+        return rows.steps(job.rows)
+    if job.loss == "kto":
+        return rows.singles(job.rows)
+    if job.loss in preference.LOSSES:
+        return rows.preferences(job.rows, reference=job.loss_settings.get("reference", ""))
+    return rows.columns(job.rows)
 
 
 class Keeper(TrainerCallback):  # type: ignore[misc]

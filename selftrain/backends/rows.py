@@ -1,7 +1,8 @@
 """Training rows on disk: checked before a training process starts, and read as columns inside it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,19 @@ from selftrain import tables
 from selftrain.errors import DataError
 from selftrain.records import Row
 
-KINDS = {"sft": {"example"}, "reward": {"chosen", "rejected"}, "steps": {"example"}}
+PAIRED = frozenset({"reward", "dpo", "spin", "orpo", "simpo"})
+"""Losses on pairs."""
+KINDS = {
+    "sft": {"example"},
+    "steps": {"example"},
+    **{loss: {"chosen", "rejected"} for loss in (*sorted(PAIRED), "kto")},
+}
 """Loss -> the kinds of rows that it trains on."""
 
 
-def check(files: Sequence[Path], *, longest: int, model: Path, loss: str = "sft") -> int:
+def check(files: Sequence[Path], *, longest: int, model: Path, loss: str = "sft", reference: str = "") -> int:
     """Return how many rows there are; refuse none at all, and any that this loss could not be trained on as it is."""
+    names_seen: Counter[str] = Counter()
     rows = 0
     long: list[str] = []
     untrained: list[str] = []
@@ -33,6 +41,7 @@ def check(files: Sequence[Path], *, longest: int, model: Path, loss: str = "sft"
         tokens = pc.list_flatten(ids).to_numpy()
         outside = np.repeat(row, lengths)[(tokens < 0) | (tokens >= vocabulary)]
         rows += count
+        names_seen.update(names)
         long += list(names[np.bincount(row, lengths, count) > longest])
         untrained += list(names[np.bincount(row, lengths * train, count) == 0])
         foreign += list(names[np.unique(outside)])
@@ -41,7 +50,13 @@ def check(files: Sequence[Path], *, longest: int, model: Path, loss: str = "sft"
     _refuse(long, rows, f"are longer than max_length {longest}; raise max_length or sample with fewer max_tokens")
     _refuse(untrained, rows, "have no token that is trained; look at what built them")
     _refuse(foreign, rows, f"hold ids outside {model}'s vocabulary of {vocabulary}; they are another tokenizer's")
+    twice = [name for name, times in names_seen.items() if times > 1]
+    _refuse(twice, rows, "are there more than once; name the stage to train on in Train's of=")
     _check_kinds(files, rows, loss)
+    if reference not in ("", "start"):
+        found = [row for file in files for row in tables.read_table(Row, file, ["id", "reference"]).to_pylist()]
+        without = [row["id"] for row in found if reference not in json.loads(row["reference"])]
+        _refuse(without, rows, f"have no log-probability under {reference!r}; put Reference before the Train")
     return rows
 
 
@@ -50,7 +65,7 @@ def _check_kinds(files: Sequence[Path], rows: int, loss: str) -> None:
     strange = [row["id"] for row in found if row["kind"] not in KINDS[loss]]
     wanted = " and ".join(sorted(KINDS[loss]))
     _refuse(strange, rows, f"are not of kind {wanted}, which the {loss} loss trains on; name its stage in Train's of=")
-    if loss == "reward":
+    if loss in PAIRED:
         groups: dict[str, list[str]] = {}
         for row in found:
             groups.setdefault(row["group"], []).append(row["kind"])
@@ -101,6 +116,56 @@ def pairs(files: Sequence[Path], *, end: int, tail: Sequence[int] = ()) -> dict[
         found["rejected_ids"].append(pair["rejected"])
         found["weight"].append(pair["weight"])
     return found
+
+
+def preferences(files: Sequence[Path], *, reference: str = "") -> dict[str, list[Any]]:
+    """Return pairs as items of two sequences: ids, labels, reference (log-probabilities stored in the rows), weight.
+
+    The chosen row's weight is the pair's.
+    """
+    sides: dict[str, dict[str, dict[str, Any]]] = {}
+    for row in _sequences(files):
+        sides.setdefault(row["group"], {})[row["kind"]] = row
+    both = [(pair["chosen"], pair["rejected"]) for pair in sides.values()]
+    return {
+        "ids": [[row["ids"] for row in pair] for pair in both],
+        "labels": [[row["labels"] for row in pair] for pair in both],
+        "reference": [[float(row["reference"].get(reference, 0.0)) for row in pair] for pair in both],
+        "weight": [pair[0]["weight"] for pair in both],
+        "good": [True for _ in both],
+    }
+
+
+def singles(files: Sequence[Path]) -> dict[str, list[Any]]:
+    """Return single rows as items of two sequences: the row, and its prompt with the last other prompt's response."""
+    rows = list(_sequences(files))
+    items: dict[str, list[Any]] = {"ids": [], "labels": [], "reference": [], "weight": [], "good": []}
+    for at, row in enumerate(rows):
+        before = (rows[at - back] for back in range(1, len(rows)))
+        other = next((each for each in before if each["prompt"] != row["prompt"]), rows[at - 1])
+        cut, from_there = len(row["prompt"]), len(other["prompt"])
+        items["ids"].append([row["ids"], row["prompt"] + other["ids"][from_there:]])
+        items["labels"].append([row["labels"], row["labels"][:cut] + other["labels"][from_there:]])
+        items["reference"].append([0.0, 0.0])
+        items["weight"].append(row["weight"])
+        items["good"].append(row["kind"] == "chosen")
+    return items
+
+
+def _sequences(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
+    """Rows with their ids and labels in one piece; the prompt is what comes before the first trained segment."""
+    wanted = ["kind", "group", "segments", "weight", "reference"]
+    for file in files:
+        for row in tables.read_table(Row, file, wanted).to_pylist():
+            parts = row["segments"]
+            first = next(at for at, part in enumerate(parts) if part["train"])
+            yield {
+                **row,
+                "ids": [token for part in parts for token in part["ids"]],
+                "labels": [token if part["train"] else -100 for part in parts for token in part["ids"]],
+                "prompt": [token for part in parts[:first] for token in part["ids"]],
+                "reference": json.loads(row["reference"]),
+            }
 
 
 def steps(files: Sequence[Path]) -> dict[str, list[Any]]:

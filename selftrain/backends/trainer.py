@@ -13,7 +13,9 @@ from selftrain.errors import ConfigError, EngineError, near
 from selftrain.lab import Progress, Trained, TrainJob
 from selftrain.records import JsonValue
 
-LOSSES = frozenset({"sft", "reward", "steps"})
+LOSSES = frozenset({"sft", "reward", "steps", "dpo", "spin", "orpo", "simpo", "kto"})
+HEADED = frozenset({"reward", "steps"})
+"""Losses of models with heads of their own."""
 ADAPTERS = frozenset({"lora", "full"})
 FIXED: Mapping[str, str] = {
     **dict.fromkeys(("output_dir", "resume_from_checkpoint", "logging_nan_inf_filter"), "selftrain sets it itself"),
@@ -42,7 +44,7 @@ MEMORY = ("out of memory", "outofmemory", "can't allocate memory", "memoryerror"
 
 def argument_names(loss: str = "sft") -> frozenset[str]:
     """Arguments of TRL's config that a run may set."""
-    return (arguments.trl_names() if loss == "sft" else arguments.reward_names()) - FIXED.keys()
+    return (arguments.reward_names() if loss in HEADED else arguments.trl_names()) - FIXED.keys()
 
 
 def check(settings: Mapping[str, JsonValue], lora: Mapping[str, JsonValue], loss: str = "sft") -> None:
@@ -50,7 +52,7 @@ def check(settings: Mapping[str, JsonValue], lora: Mapping[str, JsonValue], loss
     for name in settings:
         if name in FIXED:
             raise ConfigError(f"{name} cannot be set: {FIXED[name]}")
-    arguments.check(settings, argument_names(loss), f"TRL's {'SFTConfig' if loss == 'sft' else 'RewardConfig'}")
+    arguments.check(settings, argument_names(loss), f"TRL's {'RewardConfig' if loss in HEADED else 'SFTConfig'}")
     arguments.check(lora, arguments.lora_names(), "PEFT's LoraConfig")
 
 
@@ -109,7 +111,8 @@ class TrlTrainer:
         longest = job.settings.get("max_length", context)
         if not isinstance(longest, int) or longest < 1 or longest > (context or longest):
             raise ConfigError(f"max_length is {longest}; it must be a number of tokens up to the model's {context}")
-        rows.check(job.rows, longest=longest, model=master, loss=job.loss)
+        reference = str(job.loss_settings.get("reference", ""))
+        rows.check(job.rows, longest=longest, model=master, loss=job.loss, reference=reference)
 
     def _ask(self, kind: str, details: object, progress: Progress) -> Any:
         if self._server is None or self._server.returncode is not None:

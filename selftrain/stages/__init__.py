@@ -4,11 +4,12 @@ from selftrain.stages.build import MakeExamples, MakePairs
 from selftrain.stages.evaluate import Evaluate
 from selftrain.stages.gate import Gate
 from selftrain.stages.generate import Generate, Gold
+from selftrain.stages.reference import Reference
 from selftrain.stages.select import Pair, Select
-from selftrain.stages.train import SFT, Reward, Steps, Train
+from selftrain.stages.train import DPO, KTO, ORPO, SFT, SPIN, Reward, SimPO, Steps, Train
 from selftrain.stages.verify import Audit, Verify
 
 __all__ = [
-    "SFT", "Audit", "Evaluate", "Gate", "Generate", "Gold", "MakeExamples", "MakePairs", "Pair", "Reward", "Select",
-    "Steps", "Train", "Verify",
+    "DPO", "KTO", "ORPO", "SFT", "SPIN", "Audit", "Evaluate", "Gate", "Generate", "Gold",
+    "MakeExamples", "MakePairs", "Pair", "Reference", "Reward", "Select", "SimPO", "Steps", "Train", "Verify",
 ]  # fmt: skip
