@@ -1,7 +1,5 @@
 """Start a sandbox's server: the bubblewrap command, the system-call filter, and the way down from root."""
 
-import ctypes
-import errno
 import json
 import os
 import shutil
@@ -10,101 +8,21 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import IO
 
+from selftrain.backends.sandbox_descent import descent, within
+from selftrain.backends.sandbox_filter import system_call_filter
 from selftrain.errors import EngineError, UserError
 
 UNSAFE = "SELFTRAIN_UNSAFE_NO_SANDBOX"
 """Environment variable: 1 runs programs as plain processes, with resource limits and nothing else."""
-NOBODY = 65534
 TMP_BYTES, SHM_BYTES = 64 << 20, 16 << 20
-MODULES = ("wire", "server", "program", "judge")
+MODULES = ("wire", "server", "program", "judge", "remote")
 """The parts of the sandbox that run inside."""
 _INSIDE = "/selftrain"
-_CLONE_NEWNS, _MS_REC, _MS_PRIVATE, _MS_BIND = 0x20000, 1 << 14, 1 << 18, 1 << 12
-_NAMESPACES = (0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
-"""clone's flags for new namespaces: time, mount, cgroup, uts, ipc, user, pid, network."""
-DENIED = (
-    "ptrace",
-    "process_vm_readv",
-    "process_vm_writev",
-    "process_madvise",
-    "kcmp",
-    "pidfd_getfd",
-    "mount",
-    "umount",
-    "umount2",
-    "pivot_root",
-    "chroot",
-    "move_mount",
-    "open_tree",
-    "fsopen",
-    "fsconfig",
-    "fsmount",
-    "fspick",
-    "mount_setattr",
-    "add_key",
-    "request_key",
-    "keyctl",
-    "bpf",
-    "userfaultfd",
-    "perf_event_open",
-    "io_uring_setup",
-    "io_uring_enter",
-    "io_uring_register",
-    "kexec_load",
-    "kexec_file_load",
-    "init_module",
-    "finit_module",
-    "delete_module",
-    "unshare",
-    "setns",
-    "memfd_create",
-    "memfd_secret",
-    "shmget",
-    "shmat",
-    "shmctl",
-    "semget",
-    "semop",
-    "semctl",
-    "msgget",
-    "msgsnd",
-    "msgrcv",
-    "mq_open",
-    "name_to_handle_at",
-    "open_by_handle_at",
-    "fanotify_init",
-    "inotify_init",
-    "inotify_init1",
-    "quotactl",
-    "swapon",
-    "swapoff",
-    "reboot",
-    "syslog",
-    "acct",
-    "settimeofday",
-    "clock_settime",
-    "adjtimex",
-    "clock_adjtime",
-    "sethostname",
-    "setdomainname",
-    "iopl",
-    "ioperm",
-    "modify_ldt",
-    "personality",
-    "vhangup",
-    "lookup_dcookie",
-    "nfsservctl",
-    "uselib",
-    "mbind",
-    "migrate_pages",
-    "move_pages",
-    "set_mempolicy",
-)
-"""System calls that no program of a model's has a use for, each a way out or round a limit at some time."""
 
 
 class SandboxError(UserError):
@@ -157,7 +75,7 @@ def _start_bare(arguments: Sequence[str], control: socket.socket) -> subprocess.
 
 def _start_boxed(program: str, arguments: Sequence[str], control: socket.socket) -> subprocess.Popen[bytes]:
     parts = [_part(name) for name in MODULES]
-    filter_file = _filter()
+    filter_file = system_call_filter()
     files = [*parts, *([filter_file] if filter_file else [])]
     try:
         command = [program, *_walls()]
@@ -223,7 +141,7 @@ def _folders() -> list[str]:
     real = sorted({os.path.realpath(each) for each in wanted})
     return [
         each for each in real
-        if not _within(each, "/usr") and not any(_within(each, other) for other in real if other != each)
+        if not within(each, "/usr") and not any(within(each, other) for other in real if other != each)
     ]  # fmt: skip
 
 
@@ -232,94 +150,8 @@ def _site() -> list[str]:
     return sorted({os.path.realpath(paths[name]) for name in ("purelib", "platlib") if os.path.isdir(paths[name])})
 
 
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
-
-
 def _part(name: str) -> IO[bytes]:
     return Path(__file__).with_name(f"sandbox_{name}.py").open("rb")
-
-
-def _filter() -> IO[bytes] | None:
-    """Return a file with the system-call filter, or None where libseccomp is missing."""
-    try:
-        import pyseccomp as seccomp
-    except (ImportError, OSError, RuntimeError):
-        return None
-    rules = seccomp.SyscallFilter(seccomp.ALLOW)
-    refused = seccomp.ERRNO(errno.EPERM)
-    for name in DENIED:
-        _deny(rules, refused, name)
-    for flag in _NAMESPACES:
-        _deny(rules, refused, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, flag, flag))
-    # Its flags lie in memory, where a filter can't look; glibc falls back to clone.
-    _deny(rules, seccomp.ERRNO(errno.ENOSYS), "clone3")
-    for name in ("socket", "socketpair"):
-        _deny(rules, refused, name, seccomp.Arg(0, seccomp.NE, int(socket.AF_UNIX)))
-    # TIOCSTI and TIOCLINUX put characters into a terminal's input.
-    for request in (0x5412, 0x541C):
-        _deny(rules, refused, "ioctl", seccomp.Arg(1, seccomp.MASKED_EQ, 0xFFFFFFFF, request))
-    file = tempfile.TemporaryFile()  # noqa: SIM115
-    rules.export_bpf(file)
-    file.seek(0)
-    return file
-
-
-def _deny(rules: object, action: int, name: str, *arguments: object) -> None:
-    """Add a rule; a call that this machine's libseccomp has never heard of is left out."""
-    import pyseccomp as seccomp
-
-    if seccomp.resolve_syscall(seccomp.system_arch(), name) >= 0:
-        rules.add_rule(action, name, *arguments)  # type: ignore[attr-defined]
-
-
-def descent(paths: Sequence[str], user: int = NOBODY) -> Callable[[], None] | None:
-    """Return what a child of root's has to do to become an ordinary user that can read `paths`; None if we aren't root.
-
-    RLIMIT_NPROC and much else means nothing to root. Where Python lies in root's own home, the child sees, in a mount
-    namespace of its own, an empty folder in its place with nothing but these paths in it.
-    """
-    if os.getuid() != 0:
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)
-    hidden = _hidden(paths)
-
-    def mount(source: str, target: str, kind: str | None, flags: int) -> None:
-        if libc.mount(source.encode(), target.encode(), kind.encode() if kind else None, flags, None):
-            raise OSError(ctypes.get_errno(), target)
-
-    def descend() -> None:
-        if hidden:
-            if libc.unshare(_CLONE_NEWNS):
-                raise OSError(ctypes.get_errno(), "unshare")
-            mount("none", "/", None, _MS_REC | _MS_PRIVATE)
-            held = [(path, os.open(path, os.O_PATH)) for _, path in hidden]
-            for folder in sorted({folder for folder, _ in hidden}):
-                mount("none", folder, "tmpfs", 0)
-                os.chmod(folder, 0o755)
-            for path, descriptor in held:
-                os.makedirs(path, exist_ok=True)
-                mount(f"/proc/self/fd/{descriptor}", path, None, _MS_BIND | _MS_REC)
-                os.close(descriptor)
-        os.setgroups([])
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
-
-    return descend
-
-
-def _hidden(paths: Sequence[str]) -> list[tuple[str, str]]:
-    """Return, for the paths that not everybody can reach, the uppermost closed folder and the path's own."""
-    found: set[tuple[str, str]] = set()
-    for each in paths:
-        path = Path(each).resolve()
-        folder = path if path.is_dir() else path.parent
-        closed = [up for up in (*reversed(folder.parents), folder) if not up.stat().st_mode & 0o001]
-        if closed:
-            found.add((str(closed[0]), str(folder)))
-    return [
-        pair for pair in sorted(found) if not any(_within(pair[1], other) for _, other in found if other != pair[1])
-    ]
 
 
 def died(process: subprocess.Popen[bytes], kind: str) -> EngineError | SandboxError:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from selftrain.backends.sandbox_launch import descent
+from selftrain.backends.sandbox_descent import descent
 from tests.attacks.run import THEMES, attacks
 
 ROOT = Path(__file__).parent.parent.parent

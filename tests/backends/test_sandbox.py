@@ -12,8 +12,10 @@ import pytest
 
 from selftrain import lab
 from selftrain.backends import sandbox as module
+from selftrain.backends import sandbox_process
 from selftrain.backends.sandbox import BoxedSandbox, open_sandbox
-from selftrain.backends.sandbox_launch import SandboxError, bubblewrap, descent
+from selftrain.backends.sandbox_descent import descent
+from selftrain.backends.sandbox_launch import SandboxError, bubblewrap
 from selftrain.lab import Sandbox
 
 ROOT = Path(__file__).parent.parent.parent
@@ -194,7 +196,7 @@ def test_a_server_that_is_killed_is_replaced() -> None:
 
 
 def test_servers_are_recycled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RECYCLED", {"program": 3, "judge": 2})
+    monkeypatch.setattr(sandbox_process, "RECYCLED", {"program": 3, "judge": 2})
     with open_sandbox() as opened:
         first = opened._servers["program", ()]
         for number in range(8):
