@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from selftrain.errors import RecipeError, near
@@ -15,9 +15,15 @@ Resource = Literal["sampler", "trainer", "verifiers", "tokens"]
 
 @dataclass(frozen=True, slots=True)
 class FromData:
-    """A field whose value a stage of this round finds in the data: `temperature=FromData("temperature")`."""
+    """A value that a stage of this round finds in the data: `temperature=FromData("temperature")`.
+
+    It stands for a field, or for a part of one: `rules=(AtLeast(FromData("threshold")),)`.
+    """
 
     name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} from data"
 
 
 class Cost(NamedTuple):
@@ -118,19 +124,43 @@ class Stage(ABC):
 
     def resolved(self, settings: Mapping[str, JsonValue]) -> Self:
         """Return it with the values that earlier stages of the round found in the data."""
-        found: dict[str, Any] = {
-            f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), FromData)
-        }
-        missing = [wanted.name for wanted in found.values() if wanted.name not in settings]
-        if missing:
+        wanted = {each.name for f in fields(self) for each in _from_data(getattr(self, f.name))}
+        if missing := sorted(wanted.difference(settings)):
             raise RecipeError(f"stage {self.name!r} needs {', '.join(missing)} from the data, but nothing has set it")
-        values: dict[str, Any] = {name: settings[wanted.name] for name, wanted in found.items()}
-        return replace(self, **values) if found else self
+        if not wanted:
+            return self
+        return replace(self, **{f.name: _filled(getattr(self, f.name), settings) for f in fields(self)})
 
     @property
     def reduces(self) -> bool:
         """Whether it needs all shards of its sources before it can begin."""
         return type(self).reduce is not Stage.reduce
+
+
+def _from_data(value: Any) -> list[FromData]:
+    """Return what of a field's value is to be found in the data, however deep it lies."""
+    if isinstance(value, FromData):
+        return [value]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [found for f in fields(value) for found in _from_data(getattr(value, f.name))]
+    if isinstance(value, (tuple, list)):
+        return [found for each in value for found in _from_data(each)]
+    if isinstance(value, Mapping):
+        return [found for each in value.values() for found in _from_data(each)]
+    return []
+
+
+def _filled(value: Any, settings: Mapping[str, JsonValue]) -> Any:
+    """Return a field's value with what was found in the data put in."""
+    if isinstance(value, FromData):
+        return settings[value.name]
+    if not _from_data(value):
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple(_filled(each, settings) for each in value)
+    if isinstance(value, Mapping):
+        return {name: _filled(each, settings) for name, each in value.items()}
+    return replace(value, **{f.name: _filled(getattr(value, f.name), settings) for f in fields(value)})
 
 
 def free(default: Any) -> Any:

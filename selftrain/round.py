@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -44,12 +44,18 @@ class Attempt:
 
     def score(self, by: str = "") -> float | None:
         """The last score that a verifier gave it, by the verifier's name or spec; '' takes any verifier's."""
-        given = [v.score for v in self.verdicts if v.score is not None and by in ("", v.by, _named(v.by))]
+        given = [v.score for v in self.verdicts if v.score is not None and judged_by(v.by, by)]
         return given[-1] if given else None
 
+    def answer(self, by: str = "") -> str | None:
+        """The last answer that a verifier read in it, by the verifier's name or spec; '' takes any verifier's."""
+        read = [v.answer for v in self.verdicts if v.answer is not None and judged_by(v.by, by)]
+        return read[-1] if read else None
 
-def _named(spec: str) -> str:
-    return str(json.loads(spec).get("name", "")) if spec.startswith("{") else spec
+
+def judged_by(spec: str, by: str) -> bool:
+    """Whether a verdict's spec is the verifier that is meant, by its name or its spec; '' means any."""
+    return by in ("", spec) or (spec.startswith("{") and by == json.loads(spec).get("name", ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +236,12 @@ class Part:
             if said or not judged:
                 attempts[sample.problem].append(Attempt(problems[sample.problem], sample, said))
         return attempts
+
+    def each(self) -> "Iterator[Part]":
+        """The stage's view of each shard of its sources in turn: for a `reduce` and for stages of a whole round."""
+        sources = [each for each in self.round.sources(self.stage) if each.scope == "problem"]
+        for shard in sorted({shard for source in sources for shard in self.round.shards(source)}):
+            yield replace(self, shard=shard)
 
     def fresh(self) -> set[str]:
         """The ids of the shard's samples of this round."""

@@ -1,13 +1,16 @@
 """Rules: which of a problem's attempts to keep. A rule takes attempts and returns some of them, in order.
 
-Select applies rules one after the other; what a rule leaves out is stored as dropped by that rule.
+Select applies rules one after the other; what a rule leaves out is stored as dropped by that rule. A rule that needs
+verdicts has an attribute `judging` that is true.
 """
 
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from typing import ClassVar
 
 from selftrain.errors import RecipeError
+from selftrain.recipe import FromData
 from selftrain.records import seed_of
 from selftrain.round import Attempt
 from selftrain.templates import cites_hint
@@ -97,12 +100,15 @@ class Random:
 class AtLeast:
     """Keep what a verifier scored `score` or higher; what it gave no score is left out."""
 
-    score: float
+    score: float | FromData
     by: str = ""
     """The verifier's name or spec; '' takes the one that scores."""
 
+    judging: ClassVar[bool] = True
+
     def __call__(self, attempts: Attempts) -> Attempts:
         """Keep those that reach it."""
+        assert not isinstance(self.score, FromData)
         return [each for each in attempts if (score := each.score(self.by)) is not None and score >= self.score]
 
 
@@ -114,6 +120,8 @@ class Best:
     by: str = ""
     """The verifier's name or spec; '' takes the one that scores."""
 
+    judging: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         _positive(self.count, "Best")
 
@@ -124,9 +132,33 @@ class Best:
         return [attempts[at] for at in sorted(best)]
 
 
+@dataclass(frozen=True, slots=True)
+class Majority:
+    """Keep what gives the answer that most of the problem's samples give, by a verifier that scores shares of votes.
+
+    Of answers with equally many votes the one that was sampled first counts.
+    """
+
+    by: str = "vote"
+    """The verifier's name or spec."""
+    share: float = 0.0
+    """Of the samples that must give it; else nothing is kept."""
+
+    judging: ClassVar[bool] = True
+
+    def __call__(self, attempts: Attempts) -> Attempts:
+        """Keep those of the commonest answer."""
+        votes = [score for each in attempts if (score := each.score(self.by)) is not None]
+        if not votes or max(votes) < self.share:
+            return []
+        first = next(each for each in attempts if each.score(self.by) == max(votes))
+        wanted = (max(votes), first.answer(self.by))
+        return [each for each in attempts if (each.score(self.by), each.answer(self.by)) == wanted]
+
+
 def judging(rule: Rule) -> bool:
     """Whether a rule needs verdicts."""
-    return rule in (passed, failed) or isinstance(rule, (AtLeast, Best))
+    return rule in (passed, failed) or bool(getattr(rule, "judging", False))
 
 
 def name_of(rule: Callable[..., object]) -> str:

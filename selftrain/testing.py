@@ -125,12 +125,20 @@ class FakeVerifiers:
     def verify(
         self, by: str, items: Sequence[tuple[Problem, Sample]], *, model: AskedModel | None = None
     ) -> Iterator[Verdict]:
-        """Judge the items, the last one first."""
+        """Judge the items, the last problem first."""
+        groups: dict[tuple[str, str], list[tuple[Problem, Sample]]] = {}
         for problem, sample in reversed(items):
-            name = by or problem.verifier
-            score = load_verifier(name).judge(problem=problem, response=sample.text)
-            said = {key: getattr(score, key) for key in ("status", "score", "step_scores", "why", "answer")}
-            yield Verdict(sample=sample.id, by=name, **said)
+            groups.setdefault((by or problem.verifier, problem.id), []).append((problem, sample))
+        for (name, _), found in groups.items():
+            verifier = load_verifier(name, lambda resource: model if resource == "model" else None)
+            problem, samples = found[0][0], [sample for _, sample in reversed(found)]
+            if verifier.group:
+                scores = verifier.judge_group(problem=problem, attempts=samples)
+            else:
+                scores = [verifier.judge(problem=problem, response=sample.text) for sample in samples]
+            for sample, score in zip(samples, scores, strict=True):
+                said = {key: getattr(score, key) for key in ("status", "score", "step_scores", "why", "answer")}
+                yield Verdict(sample=sample.id, by=name, **said)
 
     def close(self) -> None:
         """Nothing to end."""

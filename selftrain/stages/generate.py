@@ -1,6 +1,6 @@
 """Generate: sample responses from a model. Gold: let gold solutions enter as samples."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,10 +25,12 @@ class Generate(Stage):
     max_new_tokens: int = 256
     stop: tuple[str, ...] = ()
     template: str = "direct"
-    shots: tuple[Shot, ...] = ()
+    shots: tuple[Shot, ...] | FromData = ()
     """Examples of the few-shot template; they never reach the rows."""
     only: Only = "all"
     """unsolved: problems for which nothing has passed yet in this round."""
+    share: float = 1.0
+    """Of the problems; which ones depends on their ids alone."""
     model: str = "policy"
     which: str = "latest"
     """latest, previous, best or base."""
@@ -37,6 +39,11 @@ class Generate(Stage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.shots, FromData):
+            # A stage that found them in the data has handed them on as JSON.
+            given = tuple(Shot(**each) if isinstance(each, dict) else each for each in self.shots)
+            object.__setattr__(self, "shots", given)
+        _check_share(self.name, self.share)
         if self.template not in TEMPLATES:
             raise RecipeError(
                 f"stage {self.name!r}: unknown template {self.template!r}{near(self.template, TEMPLATES)}"
@@ -51,6 +58,9 @@ class Generate(Stage):
             raise RecipeError(f"stage {self.name!r}: top_p is {self.top_p}, but must be above 0 and at most 1")
         if self.top_k < 0:
             raise RecipeError(f"stage {self.name!r}: top_k is {self.top_k}, but must be 0 (off) or more")
+
+    def fits(self, earlier: Sequence[Stage]) -> None:
+        """A recipe that asks for examples has some; those that are found in the data may turn out to be none."""
         if self.template == "few-shot" and not self.shots:
             raise RecipeError(f"stage {self.name!r}: the few-shot template needs shots")
 
@@ -81,14 +91,16 @@ class Generate(Stage):
 
     def cost(self, problems: int) -> Cost:
         """All samples at full length."""
-        samples = problems * (self.n if isinstance(self.n, int) else 1)
+        samples = round(problems * self.share) * (self.n if isinstance(self.n, int) else 1)
         return Cost(samples, samples * self.max_new_tokens, samples * (2_000 + 4 * self.max_new_tokens))
 
     def words(self) -> dict[str, str]:
         """How it samples."""
         how = "greedy" if self.temperature == 0 else f"T={self.temperature}"
         hint = "" if self.template == "direct" else f", {self.template}"
-        return {"samples": f"{self.n} x {self.model}/{self.which}, {how}{hint}, <= {self.max_new_tokens} new tokens"}
+        share = "" if self.share == 1 else f", {100 * self.share:g} % of the problems"
+        most = f"<= {self.max_new_tokens} new tokens"
+        return {"samples": f"{self.n} x {self.model}/{self.which}, {how}{hint}{share}, {most}"}
 
     def run(self, part: Part, lab: Lab) -> Iterator[Sample | Quarantined]:
         """Sample the shard's problems; the order of the records does not depend on the engine's."""
@@ -104,8 +116,9 @@ class Generate(Stage):
             stop=self.stop,
             logprob=self.logprob,
         )
+        assert not isinstance(self.shots, FromData)
         asked: list[tuple[Problem, int, Request]] = []
-        for problem in _chosen(part, self.only):
+        for problem in _chosen(part, self.only, self.share):
             messages = TEMPLATES[self.template](lab.protocol, problem, self.shots)
             ids = tokens.render(messages)
             for index in range(self.n):
@@ -150,8 +163,7 @@ class Gold(Stage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.share <= 1:
-            raise RecipeError(f"stage {self.name!r}: share is {self.share}, but must be between 0 and 1")
+        _check_share(self.name, self.share)
 
     @property
     def reads(self) -> tuple[type[Any], ...]:
@@ -170,9 +182,7 @@ class Gold(Stage):
 
     def run(self, part: Part, lab: Lab) -> Iterator[Sample | Quarantined]:
         """Write a sample for each problem that has a solution."""
-        for problem in _chosen(part, self.only):
-            if seed_of("gold", problem.id) >= self.share * 2**31:
-                continue
+        for problem in _chosen(part, self.only, self.share, "gold"):
             if not problem.solution:
                 yield Quarantined(problem=problem.id, index=0, why="the problem has no gold solution")
                 continue
@@ -190,10 +200,15 @@ class Gold(Stage):
             )
 
 
-def _chosen(part: Part, only: Only) -> list[Problem]:
-    """The part's problems, or those for which nothing has passed yet in this round."""
-    problems = part.problems()
+def _chosen(part: Part, only: Only, share: float, draw: str = "share") -> list[Problem]:
+    """A share of the part's problems, or of those for which nothing has passed yet in this round."""
+    problems = [problem for problem in part.problems() if share == 1 or seed_of(draw, problem.id) < share * 2**31]
     if only == "all":
         return problems
     solved = {id for id, attempts in part.attempts().items() if any(each.passed for each in attempts)}
     return [problem for problem in problems if problem.id not in solved]
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 <= share <= 1:
+        raise RecipeError(f"stage {name!r}: share is {share}, but must be between 0 and 1")
