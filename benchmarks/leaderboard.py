@@ -37,7 +37,7 @@ def main() -> None:
         "",
         f"Commit {commit()}, {platform.machine()}, {cores()} cores. Greedy accuracy on test after the last round;"
         f" differences in points, {level:.2%} intervals paired by problem over {asked.seeds} seeds."
-        " By chance one line in twenty would be significant uncorrected; corrected, one table in twenty has such a line.",
+        " Uncorrected, one line in twenty is significant by chance; corrected, one table in twenty has such a line.",
         "",
         "| recipe | base, by seed | last, by seed | sampled tokens | rows | last - base | last - verifier off |",
         "|---|---|---|---|---|---|---|",

