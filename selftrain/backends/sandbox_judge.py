@@ -43,7 +43,6 @@ class Question:
         """Return a status and a reason; whatever a program did before, the names are made anew."""
         if self.trouble:
             return "tests", self.trouble
-        program.load()
         known = program.about(self.wanted)
         if self.entry and not isinstance(known.get(self.entry), Remote):
             return "raised", f"it does not define {self.entry}"

@@ -23,7 +23,6 @@ PRELOADED = (
     "collections",
     "copy",
     "functools",
-    "hashlib",
     "heapq",
     "itertools",
     "json",

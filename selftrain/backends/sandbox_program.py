@@ -87,7 +87,7 @@ def _report(error: BaseException) -> None:
 
 
 def _functions(channel: Channel) -> NoReturn:
-    """Load a program as a module, say how that went, and answer calls until the other end hangs up."""
+    """Load a program as a module, say if that failed, and answer calls until the other end hangs up."""
     module = types.ModuleType("program")
     module.__dict__["__builtins__"] = builtins
     sys.modules["program"] = module
@@ -96,7 +96,6 @@ def _functions(channel: Channel) -> NoReturn:
     except BaseException as error:
         write(channel, {"failed": _raised(error)})
         os._exit(1)
-    write(channel, {"loaded": True})
     try:
         while True:
             request = read(channel)

@@ -28,7 +28,7 @@ class Program:
     """The program at the other end: calls its functions within what is left of its time."""
 
     def __init__(self, channel: socket.socket, seconds: float) -> None:
-        """Know where it is; `load` waits for it."""
+        """Know where it is; `about` waits for it."""
         self._channel = channel
         self._limit = seconds
         self.spent = 0.0
@@ -36,23 +36,16 @@ class Program:
         self.last = ""
         self._callables: dict[int, Any] = {}
 
-    def load(self) -> None:
-        """Wait until the program is loaded."""
-        said = self._heard()
-        if not _is(said, "loaded"):
-            failed = said.get("failed") if isinstance(said, dict) else None
-            raise Over("raised", f"it does not load: {_shown(failed)}" if failed else "it does not load")
-
     def close(self) -> None:
         """Hang up: then the program's process ends."""
         self._channel.close()
 
     def about(self, names: Sequence[str]) -> dict[str, Any]:
-        """Ask what of these names the program has: a `Remote` for what can be called, else the value."""
-        if not names:
-            return {}
+        """Wait until the program is loaded; return what it has of these names: a `Remote` for what can be called."""
         self._say({"names": list(names)})
         said = self._heard()
+        if isinstance(said, dict) and "failed" in said:
+            raise Over("raised", f"it does not load: {_shown(said['failed'])}")
         found = said.get("names") if isinstance(said, dict) else None
         if not isinstance(found, dict):
             raise Over("broken", "it did not answer as a program does")

@@ -64,8 +64,9 @@ class Server:
         code = 70
         try:
             self._control.close()
-            os.setsid()
             limit(job["limits"])
+            if not self._boxed:
+                os.setsid()
             if not self._boxed and sys.platform == "linux":
                 ctypes.CDLL(None).prctl(*_PARENT_DIES, 0, 0, 0)
             self._work(job, descriptors)
