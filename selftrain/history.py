@@ -10,13 +10,22 @@ def read_round(store: Store, number: int) -> RoundResult:
     metrics: list[Metric] = []
     decision: Decision | None = None
     checkpoints: dict[str, Checkpoint] = {}
+    given: dict[str, Checkpoint] = {}
     for folder in store.stages(number).values():
         if not folder.done():
             continue
         metrics += folder.read(Metric, 0)
         decision = next(iter(folder.read(Decision, 0)), decision)
-        checkpoints |= {each.role: each for each in folder.read(Checkpoint, 0)}
-    return RoundResult(number=number, metrics=tuple(metrics), decision=decision, checkpoints=checkpoints)
+        written = {each.role: each for each in folder.read(Checkpoint, 0)}
+        checkpoints |= written
+        given = {**written, **given}
+    return RoundResult(
+        number=number,
+        metrics=tuple(metrics),
+        decision=decision,
+        checkpoints=checkpoints,
+        given=given if number == 0 else {},
+    )
 
 
 def read_history(store: Store) -> History:

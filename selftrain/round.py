@@ -67,6 +67,8 @@ class RoundResult:
     decision: Decision | None = None
     checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
     """Role -> the last checkpoint written under it in this round."""
+    given: Mapping[str, Checkpoint] = field(default_factory=dict)
+    """Round 0: role -> the model given, where a warm-up has written another since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class History:
 
     def checkpoint(self, role: str, which: str) -> Checkpoint:
         """Return base, best or latest of a role; latest is the last one written, after a roll-back the best."""
+        if which == "base" and self.rounds and role in self.rounds[0].given:
+            return self.rounds[0].given[role]
         until = {"base": 0, "best": self.best}.get(which, self.number)
         for result in reversed(self.rounds):
             if result.decision is not None and result.decision.outcome == "rolled_back":
@@ -208,25 +212,28 @@ class Part:
         drawn = self.round.drawn.get(self.shard)
         return [problems[i] for i in drawn] if drawn is not None else problems
 
-    def read(self, kind: type[R], *, earlier: bool = False) -> list[R]:
-        """The shard's records of one type from the stage's sources, with those of earlier rounds if asked."""
+    def read(self, kind: type[R], *, earlier: bool = False, back: int | None = None) -> list[R]:
+        """The shard's records of one type from the stage's sources, with those of earlier rounds if asked.
+
+        `back` is how many rounds; None takes all.
+        """
         folders = [self.round.folder(each.name) for each in self.round.sources(self.stage)]
         found = [row for folder in folders for row in folder.read(kind, self.shard)]
         if earlier:
-            found = [row for folder in self._past(kind) for row in folder.read(kind, self.shard)] + found
+            found = [row for folder in self._past(kind, back) for row in folder.read(kind, self.shard)] + found
         return found
 
-    def attempts(self, *, earlier: bool = False) -> dict[str, list[Attempt]]:
+    def attempts(self, *, earlier: bool = False, back: int | None = None) -> dict[str, list[Attempt]]:
         """The shard's samples with their verdicts, by problem; samples that no source judged are left out if any did.
 
-        With `earlier`, the samples of earlier rounds that were not rolled back come first.
+        With `earlier`, the samples of earlier rounds that were not rolled back come first; `back` is how many rounds.
         """
         sources = self.round.sources(self.stage)
         judged = any(Verdict in each.writes for each in sources)
         verdicts: dict[str, list[Verdict]] = defaultdict(list)
-        for verdict in self.read(Verdict, earlier=earlier):
+        for verdict in self.read(Verdict, earlier=earlier, back=back):
             verdicts[verdict.sample].append(verdict)
-        samples = self.read(Sample, earlier=earlier)
+        samples = self.read(Sample, earlier=earlier, back=back)
         if judged and not any(Sample in each.writes for each in sources):
             samples += [s for s in self._everything(Sample) if s.id in verdicts]
         problems = {p.id: p for p in self._all_problems()}
@@ -304,10 +311,12 @@ class Part:
         stages = [each for each in earlier if self.stage.hidden or not each.hidden]
         return [row for each in stages for row in self.round.folder(each.name).read(kind, self.shard)]
 
-    def _past(self, kind: type[Any]) -> list[StageFolder]:
+    def _past(self, kind: type[Any], back: int | None = None) -> list[StageFolder]:
+        first = 0 if back is None else self.round.number - back
         return [
             folder
             for result in self.round.history.standing()
+            if result.number >= first
             for name, folder in self.round.store.stages(result.number).items()
             if name != PROBLEMS and not folder.hidden and kind in (Sample, Verdict, Problem, *self.stage.reads)
         ]

@@ -84,6 +84,18 @@ class Pair(Stage):
 
     pairing: Pairing = field(default_factory=RightWrong)
     rules: tuple[Rule, ...] = ()
+    earlier: int = 0
+    """So many rounds before this one join with their attempts, unless they were rolled back."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.earlier < 0:
+            raise RecipeError(f"stage {self.name!r}: earlier is {self.earlier}, but must be 0 rounds or more")
+
+    @property
+    def reach(self) -> Literal["round", "run"]:
+        """Earlier rounds may have drawn other shards."""
+        return "run" if self.earlier else "round"
 
     @property
     def reads(self) -> tuple[type[Any], ...]:
@@ -98,12 +110,13 @@ class Pair(Stage):
     def words(self) -> dict[str, str]:
         """Who is preferred to whom."""
         rules = f" of those that are {', '.join(map(name_of, self.rules))}" if self.rules else ""
-        return {"pairs": name_of(self.pairing) + rules}
+        data = f"fresh and {self.earlier} before" if self.earlier else "fresh"
+        return {"data": data, "pairs": name_of(self.pairing) + rules}
 
     def run(self, part: Part, lab: Lab) -> Iterator[Pick]:
         """Pair per problem: two picks of one group for every pair, and one for each attempt that is in none."""
         by = name_of(self.pairing)
-        for problem, attempts in part.attempts().items():
+        for problem, attempts in part.attempts(earlier=self.earlier > 0, back=self.earlier).items():
             left: Sequence[Attempt] = attempts
             for rule in self.rules:
                 left = rule(left)

@@ -126,3 +126,18 @@ def test_a_pairing_without_verdicts_needs_none(tmp_path: Path) -> None:
     assert stage.reads == (Sample,)
     found = Bench(tmp_path, TRAIN).run(stage, {"gold": gold, "generate": own})
     assert [p.side for p in found] == ["chosen", "rejected"] * len(TRAIN)
+
+
+def test_earlier_rounds_join_with_their_attempts_as_far_back_as_asked(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, TRAIN[:1])
+    own = [sample(TRAIN[0], at, f"round {at}", id=f"own{at}") for at in range(4)]
+    bench.past("nothing", [])
+    for each in own[1:3]:
+        bench.past("generate", [each])
+    gold = sample(TRAIN[0], 9, "1+1=2", finish="gold")
+    for back, wanted in ((0, {"own3"}), (1, {"own2", "own3"}), (9, {"own1", "own2", "own3"})):
+        stage = Pair(name=f"pair{back}", pairing=GoldOwn(9), earlier=back)
+        found = bench.run(stage, {f"gold{back}": [gold], f"generate{back}": own[3:]})
+        assert {pick.sample for pick in found if pick.side == "rejected"} == wanted
+    with pytest.raises(RecipeError, match="earlier is -1"):
+        Pair(earlier=-1)
