@@ -31,9 +31,9 @@ ATTACKS = (
     Attack(
         "memory-of-many",
         "takes memory by many processes, each below its limit",
-        "import os, time\nfor _ in range(20):\n    if os.fork() == 0:\n        x = bytearray(300 << 20)\n"
-        "        for i in range(0, len(x), 4096): x[i] = 1\n        time.sleep(1e6)\ntime.sleep(1.5)\n"
-        "print('ESCAPED: 6 GB')",
+        "import os, time\nr, w = os.pipe()\nfor _ in range(20):\n    if os.fork() == 0:\n        x = bytearray(300 << 20)\n"
+        "        for i in range(0, len(x), 4096): x[i] = 1\n        os.write(w, b'x')\n        time.sleep(1e6)\n"
+        "for _ in range(20): os.read(r, 1)\nprint('ESCAPED: 6 GB')",
     ),
     Attack(
         "shared-memory",
