@@ -3,7 +3,7 @@
     python data/nano_programs/make.py --out data/nano_programs
 
 It learns from programs most of which are one off: "above 5" keeps 5 as well, "the first 3" are four. And it stops
-before it is sure of the rest. So about a third of its programs are right, and it has seen how to do better, which is
+before it is sure of the rest. So about a quarter of its programs are right, and it has seen how to do better, which is
 what self-training needs to begin from. It begins from nano, which knows how to copy numbers, because learning that
 anew takes much longer than all the rest.
 """
