@@ -11,7 +11,7 @@ from selftrain.lab import Lab
 from selftrain.recipe import FromData, Model, Recipe, Stage, check_stages
 from selftrain.records import Sample, Setting
 from selftrain.round import History, Part
-from selftrain.rules import AtMost, distinct, passed
+from selftrain.rules import AtLeast, AtMost, distinct, passed
 from selftrain.stages import Evaluate, Gate, Generate, Gold, MakeExamples, Select, Train, Verify
 
 LOOP: list[Stage] = [Generate(), Verify(), Select(), MakeExamples(), Train(), Evaluate(), Gate()]
@@ -102,6 +102,18 @@ def test_a_field_from_the_data_is_put_in() -> None:
     assert stage.resolved({"count": 3, "heat": 0.5}) == Generate(n=3, temperature=0.5)
     with pytest.raises(RecipeError, match="needs heat from the data"):
         stage.resolved({"count": 3})
+
+
+def test_a_part_of_a_field_from_the_data_is_put_in_however_deep() -> None:
+    rules = (passed, AtLeast(FromData("line"), by="vote"), AtMost(2))
+    stage = Select(rules=rules)
+    assert stage.resolved({"line": 0.5}) == Select(rules=(passed, AtLeast(0.5, by="vote"), AtMost(2)))
+    train = Train(settings={"learning_rate": FromData("rate"), "betas": (FromData("rate"), 1)})
+    assert train.resolved({"rate": 0.1}).settings == {"learning_rate": 0.1, "betas": (0.1, 1)}
+    with pytest.raises(RecipeError, match="needs line from the data"):
+        stage.resolved({})
+    plain = Select()
+    assert plain.resolved({"line": 0.5}) is plain
 
 
 def test_a_stage_says_what_it_will_cost() -> None:

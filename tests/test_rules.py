@@ -1,8 +1,8 @@
 """Rules: what they keep, and what holds of all of them."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, get_args
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -15,12 +15,14 @@ from selftrain.rules import (
     AtLeast,
     AtMost,
     Best,
+    Majority,
     Random,
     Rule,
     Shortest,
     distinct,
     failed,
     finished,
+    judging,
     name_of,
     normalised,
     passed,
@@ -193,6 +195,29 @@ def test_scores_decide_whatever_the_order(scores: list[float | None], count: int
         assert {each.sample.id for each in AtLeast(least)(order)} == {
             f"s{index}" for index, score in enumerate(scores) if score is not None and score >= least
         }
+
+
+def voted(index: int, answer: str | None, share: float | None) -> Attempt:
+    status: Status = "abstain" if share is None else "scored"
+    said = Verdict(sample=f"s{index}", by="vote", status=status, score=share, answer=answer)
+    return replace(attempt(index), verdicts=(said,))
+
+
+def test_a_majority_is_of_one_answer_and_of_the_first_where_two_are_level() -> None:
+    votes = [voted(0, "7", 0.2), voted(1, "8", 0.4), voted(2, "9", 0.4), voted(3, "8", 0.4), voted(4, None, None)]
+    assert [each.sample.index for each in Majority()(votes)] == [1, 3]
+    assert Majority(share=0.4)(votes)
+    assert Majority(share=0.5)(votes) == []
+    assert Majority()([]) == Majority()(votes[4:]) == []
+
+
+def test_a_rule_says_that_it_needs_verdicts() -> None:
+    @dataclass(frozen=True)
+    class Own:
+        judging: ClassVar[bool] = True
+
+    assert all(judging(rule) for rule in (passed, failed, Best(), AtLeast(0.5), Majority(), Own()))  # type: ignore[arg-type]
+    assert not any(judging(rule) for rule in (distinct, finished, AtMost(1), Shortest(), Random(1)))
 
 
 def test_a_score_is_found_by_its_verifiers_name_or_spec() -> None:

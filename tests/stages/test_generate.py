@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from selftrain.errors import RecipeError
+from selftrain.recipe import FromData, Model, check_stages
 from selftrain.records import Quarantined, Sample
 from selftrain.stages import Generate, Gold
 from selftrain.templates import Shot
@@ -103,7 +104,7 @@ def test_what_reaches_the_limit_is_marked(tmp_path: Path) -> None:
     [
         ({"n": 0}, "n is 0"),
         ({"template": "hnt"}, "did you mean hint"),
-        ({"template": "few-shot"}, "needs shots"),
+        ({"share": -0.1}, "share is -0.1"),
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"temperature": -1.0}, "temperature is -1.0"),
         ({"top_p": 0.0}, "top_p is 0.0"),
@@ -113,6 +114,30 @@ def test_what_reaches_the_limit_is_marked(tmp_path: Path) -> None:
 def test_settings_out_of_range_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         Generate(**changes)
+
+
+def test_a_recipe_that_asks_for_examples_has_some() -> None:
+    with pytest.raises(RecipeError, match="needs shots"):
+        check_stages([Generate(template="few-shot")], {"policy": Model()})
+    check_stages([Generate(template="few-shot", shots=FromData("shots"))], {"policy": Model()})
+
+
+def test_examples_found_in_the_data_are_shown_and_may_be_none(tmp_path: Path) -> None:
+    stage = Generate(name="again", n=1, template="few-shot", shots=FromData("shots"))
+    shown = stage.resolved({"shots": [{"prompt": "1+2=", "response": "it is 3"}]})
+    assert shown == Generate(name="again", n=1, template="few-shot", shots=(Shot(prompt="1+2=", response="it is 3"),))
+    plain = Bench(tmp_path, TRAIN).run(stage.resolved({"shots": []}))
+    assert plain[0].prompt_ids == Bench(tmp_path / "plain", TRAIN).run(Generate(n=1))[0].prompt_ids
+
+
+def test_a_share_of_the_problems_is_the_same_share_for_every_stage(tmp_path: Path) -> None:
+    many = sums(60)
+    one, two = (
+        Bench(tmp_path / name, many).run(Generate(name=name, n=1, share=0.4, temperature=temperature))
+        for name, temperature in (("cool", 0.5), ("hot", 1.0))
+    )
+    assert [s.problem for s in one] == [s.problem for s in two]
+    assert 12 < len(one) < 36
 
 
 def test_gold_solutions_enter_as_samples(tmp_path: Path) -> None:

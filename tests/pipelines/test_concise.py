@@ -1,0 +1,60 @@
+"""FS-BoN: of each problem the shortest right response is kept; the examples are terse and never reach a row."""
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from selftrain.records import Row, Verdict
+from selftrain.templates import Shot
+from selftrain.testing import FakeBackends, FakeTokens, adds, fake_run
+from tests.pipelines.stored import kept, made, read, samples, settings
+
+SMALL: dict[str, Any] = {"samples": 4, "examples": 3, "max_new_tokens": 80}
+
+
+def wordy(prompt: str, skill: float, stream: Random) -> str:
+    """Longer where the prompt shows no examples."""
+    words = "well " * stream.randrange(1, 3 if "assistant:" in prompt else 9)
+    last = "user: " + prompt.rpartition("user: ")[2]
+    return words + adds(last, skill, stream)
+
+
+def test_the_shortest_right_response_of_each_problem_is_kept(tmp_path: Path) -> None:
+    fake_run(made("concise", **SMALL), tmp_path, backends=FakeBackends(wordy))
+    sampled = samples(tmp_path, "generate", "terse")
+    said = {v.sample: v.status for stage in ("verify", "verify-terse") for v in read(tmp_path, Verdict, stage)}
+    right = [s for s in sampled.values() if said[s.id] == "pass" and s.finish == "stop"]
+    assert kept(tmp_path)
+    assert sorted(sampled[id].problem for id in kept(tmp_path)) == sorted({s.problem for s in right})
+    for id in kept(tmp_path):
+        mine = [len(s.completion_ids) for s in right if s.problem == sampled[id].problem]
+        assert len(sampled[id].completion_ids) == min(mine)
+    assert any(sampled[id].template == "few-shot" for id in kept(tmp_path))
+
+
+def test_the_examples_are_the_shortest_right_ones_and_stand_in_no_row(tmp_path: Path) -> None:
+    fake_run(made("concise", **SMALL), tmp_path, backends=FakeBackends(wordy))
+    shots = settings(tmp_path, "findshots")["shots"]
+    said = {v.sample: v.status for v in read(tmp_path, Verdict, "verify")}
+    plain = [s for s in samples(tmp_path, "generate").values() if said[s.id] == "pass"]
+    shortest = [min(len(s.text) for s in plain if s.problem == id) for id in {s.problem for s in plain}]
+    assert sorted(len(shot["response"]) for shot in shots) == sorted(shortest)[:3]
+    prompts = {FakeTokens().decode(s.prompt_ids) for s in samples(tmp_path, "terse").values()}
+    assert all(shot["response"] in prompt for prompt in prompts for shot in shots)
+    for row in read(tmp_path, Row, "build"):
+        assert "assistant" not in FakeTokens().decode(row.segments[0].ids)
+
+
+def test_given_examples_are_used_as_they_are(tmp_path: Path) -> None:
+    given = (Shot(prompt="1+2=", response="3"),)
+    fake_run(made("concise", shots=given, **SMALL), tmp_path, backends=FakeBackends(wordy))
+    first = next(iter(samples(tmp_path, "terse").values()))
+    assert FakeTokens().decode(first.prompt_ids).startswith("user: 1+2=\nassistant: 3\n")
+
+
+def test_without_a_right_response_the_prompt_is_the_plain_one(tmp_path: Path) -> None:
+    fake_run(made("concise", **SMALL), tmp_path, backends=FakeBackends(lambda *_: "I cannot say"))
+    assert settings(tmp_path, "findshots")["shots"] == []
+    assert {s.prompt_ids for s in samples(tmp_path, "terse").values()} == {
+        s.prompt_ids for s in samples(tmp_path, "generate").values()
+    }
