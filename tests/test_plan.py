@@ -3,13 +3,26 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
 from selftrain.plan import Plan, Size, duration, make_plan, words
 from selftrain.recipe import Recipe, Stage
 from selftrain.round import History
-from selftrain.stages import Evaluate, Gate, Generate, MakeExamples, Select, Train, Verify
+from selftrain.stages import (
+    DPO,
+    Evaluate,
+    Gate,
+    Generate,
+    MakeExamples,
+    MakePairs,
+    Pair,
+    Reference,
+    Select,
+    Train,
+    Verify,
+)
 
 LOOP: list[Stage] = [
     Generate(n=4, max_new_tokens=100),
@@ -76,6 +89,15 @@ def test_words_follow_the_stages() -> None:
     recipe = Recipe(paper="none", each_round=stages, draw=5)
     said = words(recipe.stages(History()), recipe)
     assert said == "data: union, start: latest, draw: 5 problems in turn, reference: none"
+
+
+@pytest.mark.parametrize(("reference", "said"), [("start", "start (latest)"), ("base", "base")])
+def test_the_words_name_the_reference(reference: Literal["start", "base"], said: str) -> None:
+    stages = [Generate(), Verify(), Pair(), MakePairs(), Reference(of=("build",))]
+    train = Train(of=("reference",), loss=DPO(reference=reference), start="latest")
+    text = "\n".join(plan([*stages, train]).lines)
+    assert f"data: fresh, start: latest, draw: all problems, reference: {said}" in text
+    assert f"loss dpo, adapter lora, reference {said}" in text
 
 
 def test_nothing_that_sees_gold_is_said_too() -> None:

@@ -108,7 +108,7 @@ def measures(judged: Judged, chosen: Tensor, rejected: Tensor, *, paired: bool) 
 
 
 def _mean(values: Tensor) -> float:
-    return float(values.float().mean()) if len(values) else 0.0
+    return float(values.detach().float().mean()) if len(values) else 0.0
 
 
 LOSSES: Mapping[str, Callable[..., Judged]] = {"dpo": dpo, "spin": spin, "orpo": orpo, "simpo": simpo, "kto": kto}

@@ -75,9 +75,10 @@ class PreferenceTrainer(RowTrainer, SFTTrainer):  # type: ignore[misc]
         """Return the loss of a batch."""
         sums = self.log_probs(model, inputs)
         judged = self.judge(sums, inputs)
-        good = self._good(sums[: len(sums) // 2].detach(), sums[len(sums) // 2 :].detach(), inputs["good"])
-        for name, value in measures(Judged(*(each.detach() for each in judged)), *good, paired=self.paired).items():
-            self._metrics["train"][name].append(value)
+        sides = self._sides(*sums.detach().chunk(2), inputs["good"])
+        if all(map(len, sides)):
+            for name, value in measures(judged, *sides, paired=self.paired).items():
+                self._metrics["train"][name].append(value)
         return (judged.losses * inputs["weight"]).mean()
 
     def log_probs(self, model: torch.nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -89,7 +90,7 @@ class PreferenceTrainer(RowTrainer, SFTTrainer):  # type: ignore[misc]
         lengths = inputs["labels"][:, 1:].ne(IGNORED).sum(1)
         return self.preference(Pairs(*sums.chunk(2), *inputs["reference"].chunk(2), *lengths.chunk(2)))
 
-    def _good(self, first: Tensor, second: Tensor, good: Tensor) -> tuple[Tensor, Tensor]:
+    def _sides(self, first: Tensor, second: Tensor, good: Tensor) -> tuple[Tensor, Tensor]:
         """The log-probabilities of the chosen and of the rejected responses."""
         return first, second
 
@@ -131,7 +132,7 @@ class PreferenceTrainer(RowTrainer, SFTTrainer):  # type: ignore[misc]
         inputs = self.data_collator(items)
         first, second = torch.tensor(sums, dtype=torch.float32).T
         judged = self.judge(torch.cat([first, second]), inputs)
-        return measures(judged, *self._good(first, second, inputs["good"]), paired=self.paired)
+        return measures(judged, *self._sides(first, second, inputs["good"]), paired=self.paired)
 
     def look(self, wanted: Sequence[int]) -> Any:
         """Return the log-probabilities of both sequences of the items, as an array of one line per item."""
@@ -181,7 +182,7 @@ class KtoTrainer(PreferenceTrainer):
             kl = self.accelerator.gather_for_metrics(kl).mean()
         return self.preference(Labelled(own, reference, inputs["good"], kl.clamp(min=0)))
 
-    def _good(self, first: Tensor, second: Tensor, good: Tensor) -> tuple[Tensor, Tensor]:
+    def _sides(self, first: Tensor, second: Tensor, good: Tensor) -> tuple[Tensor, Tensor]:
         return first[good], first[~good]
 
 
