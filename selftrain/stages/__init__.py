@@ -2,6 +2,7 @@
 
 from selftrain.stages.build import MakeExamples, MakePairs
 from selftrain.stages.evaluate import Evaluate
+from selftrain.stages.find import FindThreshold
 from selftrain.stages.gate import Gate
 from selftrain.stages.generate import Generate, Gold
 from selftrain.stages.reference import Reference
@@ -10,6 +11,6 @@ from selftrain.stages.train import DPO, KTO, ORPO, SFT, SPIN, Reward, SimPO, Ste
 from selftrain.stages.verify import Audit, Verify
 
 __all__ = [
-    "DPO", "KTO", "ORPO", "SFT", "SPIN", "Audit", "Evaluate", "Gate", "Generate", "Gold",
+    "DPO", "KTO", "ORPO", "SFT", "SPIN", "Audit", "Evaluate", "FindThreshold", "Gate", "Generate", "Gold",
     "MakeExamples", "MakePairs", "Pair", "Reference", "Reward", "Select", "SimPO", "Steps", "Train", "Verify",
 ]  # fmt: skip
