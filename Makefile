@@ -16,8 +16,8 @@ PYTEST ?=
 WORKERS ?= auto
 
 BIN := $(VENV)/bin
-# A file's tests stay together: their fixtures start engines.
-TESTS = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
+# tests/conftest.py says which tests stay together.
+TESTS = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadgroup
 FOLDERS := selftrain pipelines verifiers data tests benchmarks tools
 # mypy refuses a folder without a Python file.
 TYPED = $(foreach folder,$(FOLDERS),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))

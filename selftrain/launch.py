@@ -264,7 +264,8 @@ def _planned(job: config.Job, backends: LocalBackends, model: Path, splits: prob
 def _check_asked(stages: Sequence[Stage], asking: Set[str], own: Set[str]) -> None:
     """Refuse a verifier that asks a model in a stage that names none; `own` are the problems' own verifiers."""
     for stage in stages:
-        if isinstance(by := getattr(stage, "by", None), str) and "sampler" not in stage.uses:
+        judging = "verifiers" in stage.uses and "sampler" not in stage.uses
+        if judging and isinstance(by := getattr(stage, "by", None), str):
             for name in sorted(asking & ({by} if by else own)):
                 raise ConfigError(
                     f"stage {stage.name!r}: verifier {name!r} asks a model; say which, as in {stage.name}.model=policy"

@@ -75,7 +75,8 @@ class PreferenceTrainer(RowTrainer, SFTTrainer):  # type: ignore[misc]
         """Return the loss of a batch."""
         sums = self.log_probs(model, inputs)
         judged = self.judge(sums, inputs)
-        sides = self._sides(*sums.detach().chunk(2), inputs["good"])
+        first, second = sums.detach().chunk(2)
+        sides = self._sides(first, second, inputs["good"])
         if all(map(len, sides)):
             for name, value in measures(judged, *sides, paired=self.paired).items():
                 self._metrics["train"][name].append(value)
