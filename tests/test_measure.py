@@ -21,6 +21,7 @@ def test_a_model_against_itself_gains_nothing() -> None:
     assert "paired over 24 problems" in found.lines()[-1]
 
 
+@pytest.mark.slow
 def test_it_takes_the_protocol_of_a_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
     code, _, error = call("run", "random_select", "--model", "nano", "--data", "sums", "--out", str(out), "pool=8",

@@ -39,6 +39,7 @@ def test_a_verifier_in_a_single_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert {v.status for v in found} == {"pass", "fail"}
 
 
+@pytest.mark.slow
 def test_a_verifier_of_an_installed_package(tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "acme_selftrain" / "verifiers").mkdir(parents=True)

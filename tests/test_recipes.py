@@ -15,7 +15,7 @@ from tests.killing import Launched, stored, unchanged
 
 RECIPES = sorted(plugins.available("recipe"))
 SMALL = {"samples": 4, "keep": 2, "max_new_tokens": 48}
-RUN = {"model": "nano", "data": "sums", "pool": 32, "valid": 24, "test": 24}
+RUN = {"model": "nano", "data": "sums", "pool": 24, "valid": 12, "test": 12}
 
 
 def settings(name: str) -> dict[str, Any]:

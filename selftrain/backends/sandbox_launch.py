@@ -48,8 +48,10 @@ def start_server(
 ) -> subprocess.Popen[bytes]:
     """Start a server of a kind ('program' or 'judge') that listens to `control`; it and its jobs have these limits."""
     arguments = [str(control.fileno()), kind]
-    what = json.dumps([_site(), list(modules), dict(limits)])
-    if unsafe():
+    boxed = not unsafe()
+    installed = [_inside(number) if boxed else path for number, path in enumerate(_site())]
+    what = json.dumps([installed, list(modules), dict(limits)])
+    if not boxed:
         return _start_bare([*arguments, "bare", what], control)
     program = bubblewrap()
     if sys.platform != "linux" or program is None:
@@ -91,7 +93,7 @@ def _start_boxed(program: str, arguments: Sequence[str], control: socket.socket)
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             pass_fds=(control.fileno(), *(file.fileno() for file in files)),
-            preexec_fn=descent([program, *_folders()]),
+            preexec_fn=descent([program, *_python_folders(), *_site()]),
         )
     except subprocess.SubprocessError as error:
         raise SandboxError(
@@ -121,8 +123,11 @@ def _walls() -> list[str]:
             command += ["--ro-bind", folder, folder]
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--ro-bind-try"]
     command += ["/etc/alternatives", "/etc/alternatives"]
-    for folder in _folders():
+    for folder in _python_folders():
         command += ["--ro-bind", folder, folder]
+    # Not in their own places: an environment may lie in /tmp, which is another one inside.
+    for number, folder in enumerate(_site()):
+        command += ["--ro-bind", folder, _inside(number)]
     command += ["--proc", "/proc"]
     for device in ("null", "zero", "full", "random", "urandom"):
         command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
@@ -135,9 +140,9 @@ def _python() -> str:
     return os.path.realpath(sys.executable)
 
 
-def _folders() -> list[str]:
-    """The folders that Python and what is installed lie in, those under /usr left out."""
-    wanted = [sys.base_prefix, sys.base_exec_prefix, str(Path(_python()).parent.parent), *_site()]
+def _python_folders() -> list[str]:
+    """The folders that Python lies in, those under /usr left out."""
+    wanted = [sys.base_prefix, sys.base_exec_prefix, str(Path(_python()).parent.parent)]
     real = sorted({os.path.realpath(each) for each in wanted})
     return [
         each for each in real
@@ -148,6 +153,11 @@ def _folders() -> list[str]:
 def _site() -> list[str]:
     paths = sysconfig.get_paths()
     return sorted({os.path.realpath(paths[name]) for name in ("purelib", "platlib") if os.path.isdir(paths[name])})
+
+
+def _inside(number: int) -> str:
+    """Where a folder of installed packages is seen inside."""
+    return f"/site/{number}"
 
 
 def _part(name: str) -> IO[bytes]:

@@ -51,6 +51,7 @@ def test_the_corpus_is_large_and_says_what_each_attack_tries() -> None:
     assert all(attack.tries for attack in corpus)
 
 
+@pytest.mark.slow
 def test_some_of_each_kind_of_attack_do_no_harm() -> None:
     outcomes = let_loose(QUICK)
     assert len(outcomes) == len(QUICK.split())

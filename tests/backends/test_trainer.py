@@ -115,6 +115,7 @@ def test_a_round_begins_where_the_one_before_ended(trainer: TrlTrainer, lora: Tr
     assert done.loss[0] < lora.loss[0]
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_from_its_last_whole_save(trainer: TrlTrainer, start: Path, tmp_path: Path) -> None:
     settings = {**SMALL, "num_train_epochs": 6, "save_strategy": "steps", "save_steps": 4}
     asked = job(start, tmp_path / "train", settings=settings)
@@ -188,7 +189,7 @@ def test_a_diverging_training_is_an_error(trainer: TrlTrainer, start: Path, tmp_
         ({"settings": {"packing": True}}, "packing cannot be set: row weights need one row"),
         ({"lora": {"rank": 8}}, "'rank' is not an argument of PEFT's LoraConfig"),
         ({"settings": {"max_length": 4096}}, "max_length is 4096; .* up to the model's 256"),
-        ({"loss": "dpo"}, "unknown loss 'dpo'.* Known: reward, sft, steps"),
+        ({"loss": "dpoo"}, "unknown loss 'dpoo'; did you mean dpo.* Known: dpo, .*, sft"),
     ],
 )
 def test_wrong_settings_are_refused_before_a_process_starts(
