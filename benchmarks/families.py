@@ -41,8 +41,6 @@ FAMILIES = {
     "consensus (vote)": Family(spec("vote", by="number", threshold=0.5), settings={"verify.blind": True}),
     "consensus (mbr)": Family(spec("mbr", threshold=0.5), settings={"verify.blind": True}),
     "likelihood": Family(spec("likelihood", of="answer", threshold=-0.1), settings=ASKING),
-    "reward model": Family(spec("reward_model", model="nano-reward", threshold=0.0), settings={"verify.blind": True}),
-    "process reward": Family(spec("process_reward", model="nano-process"), settings={"verify.blind": True}),
     "judge": Family(spec("judge"), settings=ASKING | {"verify.blind": True}),
     "noise (noisy)": Family(spec("noisy", by="number", false_positive=0.2, false_negative=0.2)),
     "noise (shuffled)": Family(spec("shuffled", by="number")),
