@@ -55,7 +55,10 @@ def load(recipe_or_file: str, settings: Mapping[str, Any], *, preset: str | None
         given = read_file(Path(recipe_or_file))
     asked = {**given, **settings}
     module = plugins.load("recipe", _text(asked.get("recipe"), "recipe"))
-    return resolve(module, [_preset(preset), given, settings])
+    accepted = inspect.signature(module.recipe).parameters
+    # A preset goes with any recipe: what this one has no argument for is left out of it.
+    fitting = {key: value for key, value in _preset(preset).items() if key in accepted or not _an_argument(key)}
+    return resolve(module, [fitting, given, settings])
 
 
 def stored(root: Path) -> Job:
@@ -195,6 +198,11 @@ def _check_models(file: RunFile, recipe: Recipe) -> None:
     fixed = file.sampler.get("kind") == "server" and file.sampler.get("update", "none") == "none"
     if fixed and recipe.rounds > 1:
         raise ConfigError("a server whose weights cannot be changed (update: none) allows rounds=1 only")
+
+
+def _an_argument(key: str) -> bool:
+    """Whether a key can only be a recipe's argument."""
+    return "." not in key and key not in {*RunFile.model_fields, *_engine_names(), *trl_names()}
 
 
 def _preset(name: str | None) -> Mapping[str, Any]:

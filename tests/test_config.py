@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selftrain import config, runfile
+from selftrain import config, plugins, runfile
 from selftrain.errors import ConfigError, RecipeError, UserError
 from selftrain.recipe import Recipe, Stage
 from selftrain.stages import Evaluate, Generate, Select, Train, Verify
@@ -139,3 +139,12 @@ def test_a_server_that_cannot_change_its_weights_serves_one_round() -> None:
     with pytest.raises(ConfigError, match="allows rounds=1 only"):
         load("sampler=server", "sampler.url=http://localhost:1")
     assert isinstance(load("sampler=server", "sampler.url=http://localhost:1", "rounds=1").recipe, Recipe)
+
+
+@pytest.mark.parametrize("preset", sorted(plugins.presets()))
+def test_a_preset_goes_with_any_recipe_and_all_of_it_with_some(preset: str) -> None:
+    asked = yaml.safe_load(plugins.presets()[preset].read_text(encoding="utf-8"))
+    # Named by hand, every key of it must mean something: so a slip in a preset is found.
+    assert config.load("rest_em", asked).as_file() == config.load("rest_em", {}, preset=preset).as_file()
+    for name in plugins.available("recipe"):
+        config.load(name, {}, preset=preset)
