@@ -178,8 +178,10 @@ import json, reasoning_gym
 from reasoning_gym.factory import DATASETS
 from selftrain.backends.gym import _item
 tasks = sorted(set(DATASETS) - {UNANSWERED | COMPOSED!r})
+items = {{task: _item(reasoning_gym.create_dataset(task, seed=7, size=2)[0]) for task in tasks}}
+# Some tasks print dots while they draw.
 print()
-print(json.dumps({{task: _item(reasoning_gym.create_dataset(task, seed=7, size=2)[0]) for task in tasks}}))
+print(json.dumps(items))
 """
 
 
