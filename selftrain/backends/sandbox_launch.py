@@ -151,8 +151,12 @@ def _python_folders() -> list[str]:
 
 
 def _site() -> list[str]:
+    """The folders of installed packages: this environment's, and others that it has on its path."""
     paths = sysconfig.get_paths()
-    return sorted({os.path.realpath(paths[name]) for name in ("purelib", "platlib") if os.path.isdir(paths[name])})
+    others = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
+    return sorted(
+        {os.path.realpath(each) for each in (paths["purelib"], paths["platlib"], *others) if os.path.isdir(each)}
+    )
 
 
 def _inside(number: int) -> str:
