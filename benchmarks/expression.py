@@ -90,17 +90,7 @@ def made(problems: int, repeats: int, seed: int = 0) -> list[Item]:
 
 
 def sample(problem: Problem, text: str, index: int) -> Sample:
-    return Sample(
-        id=f"{problem.id}-{index}",
-        problem=problem.id,
-        index=index,
-        text=text,
-        prompt_ids=(),
-        completion_ids=(),
-        tokenizer="",
-        finish="stop",
-        model="benchmark",
-    )
+    return Sample.given(problem, text, id=f"{problem.id}-{index}", model="benchmark", index=index)
 
 
 def integer(stream: random.Random) -> tuple[str, str, str]:

@@ -92,17 +92,7 @@ def made(count: int, shaky: str) -> tuple[dict[str, str], list[Item]]:
         fate = stream.random()
         kind = "hang" if fate < 0.05 else "crash" if fate < 0.1 else stream.choice(("right", "wrong"))
         problem, text, status = stream.choice((function, script, number_answer, formula, shaken))(number, kind, shaky)
-        sample = Sample(
-            id=str(number),
-            problem=problem.id,
-            index=0,
-            text=text,
-            prompt_ids=(),
-            completion_ids=(),
-            tokenizer="",
-            finish="stop",
-            model="benchmark",
-        )
+        sample = Sample.given(problem, text, id=str(number), model="benchmark")
         expected[sample.id] = status
         items.append((problem, sample))
     return expected, items

@@ -144,17 +144,7 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 
 def _sample(problem: Problem, id: str, text: str) -> Sample:
-    return Sample(
-        id=id,
-        problem=problem.id,
-        index=0,
-        text=text,
-        prompt_ids=(),
-        completion_ids=(),
-        tokenizer="",
-        finish="stop",
-        model="benchmark",
-    )
+    return Sample.given(problem, text, id=id, model="benchmark")
 
 
 def processor_seconds() -> float:

@@ -81,15 +81,10 @@ class AtOnce(Stage):
             asked: Message = {"role": last["role"], "content": last["content"] + self.ask}
             fast = Problem.of([*before, asked], kind="fast", parent=slow.id, verifier=slow.verifier, meta=slow.meta)
             yield fast
-            yield Sample(
+            yield Sample.given(
+                fast,
+                _marked(best.text, answer),
                 id=digest(part.round.number, self.name, fast.id),
-                problem=fast.id,
-                index=0,
-                text=_marked(best.text, answer),
-                prompt_ids=(),
-                completion_ids=(),
-                tokenizer="",
-                finish="stop",
                 model=best.model,
                 template="at-once",
                 parents=tuple(each.sample.id for each in agreed),

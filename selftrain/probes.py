@@ -111,16 +111,5 @@ def _items(probe: Probe) -> Iterator[tuple[Problem, Sample]]:
     for index, (text, template) in enumerate(zip(probe.responses, probe.templates, strict=True)):
         yield (
             probe.problem,
-            Sample(
-                id=f"{probe.name}/{index}",
-                problem=probe.problem.id,
-                index=index,
-                text=text,
-                prompt_ids=(),
-                completion_ids=(),
-                tokenizer="",
-                finish="stop",
-                model="case",
-                template=template,
-            ),
+            Sample.given(probe.problem, text, id=f"{probe.name}/{index}", model="case", index=index, template=template),
         )

@@ -126,6 +126,34 @@ class Sample:
     """Sum of the completion's token log-probabilities in nats; only where a later stage asks for it."""
     settings: Json = field(default_factory=dict)
 
+    @classmethod
+    def given(
+        cls,
+        problem: Problem,
+        text: str,
+        *,
+        id: str,
+        model: str,
+        index: int = 0,
+        finish: Finish = "stop",
+        template: str = "direct",
+        parents: tuple[str, ...] = (),
+    ) -> "Sample":
+        """Make a sample of a text that nobody sampled here, a gold solution or a file's response: it has no ids."""
+        return cls(
+            id=id,
+            problem=problem.id,
+            index=index,
+            text=text,
+            prompt_ids=(),
+            completion_ids=(),
+            tokenizer="",
+            finish=finish,
+            model=model,
+            template=template,
+            parents=parents,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:

@@ -121,17 +121,7 @@ def read_responses(source: Path) -> Iterator[Response]:
 
 
 def _sample(row_id: str, problem: Problem, response: str) -> Sample:
-    return Sample(
-        id=row_id,
-        problem=problem.id,
-        index=0,
-        text=response,
-        prompt_ids=(),
-        completion_ids=(),
-        tokenizer="",
-        finish="stop",
-        model="file",
-    )
+    return Sample.given(problem, response, id=row_id, model="file")
 
 
 def _text(values: Mapping[str, object], key: str, where: str) -> str | None:

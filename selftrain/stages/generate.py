@@ -186,16 +186,12 @@ class Gold(Stage):
             if not problem.solution:
                 yield Quarantined(problem=problem.id, index=0, why="the problem has no gold solution")
                 continue
-            yield Sample(
+            yield Sample.given(
+                problem,
+                problem.solution,
                 id=digest(part.round.number, self.name, problem.id, 0),
-                problem=problem.id,
-                index=0,
-                text=problem.solution,
-                prompt_ids=(),
-                completion_ids=(),
-                tokenizer="",
-                finish="gold",
                 model="gold",
+                finish="gold",
                 template="gold",
             )
 

@@ -13,16 +13,12 @@ def group(
     templates: Sequence[str] | None = None,
 ) -> list[Sample]:
     return [
-        Sample(
+        Sample.given(
+            problem,
+            text,
             id=f"{problem.id}-{index}",
-            problem=problem.id,
-            index=index,
-            text=text,
-            prompt_ids=(),
-            completion_ids=(),
-            tokenizer="",
-            finish="stop",
             model=models[index] if models else "m",
+            index=index,
             template=templates[index] if templates else "direct",
         )
         for index, text in enumerate(texts)

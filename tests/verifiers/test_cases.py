@@ -17,17 +17,8 @@ def problem_of(case: Case) -> Problem:
 
 
 def sample_of(case: Case, index: int) -> Sample:
-    return Sample(
-        id=f"{index}",
-        problem=problem_of(case).id,
-        index=index,
-        text=case.response,
-        prompt_ids=(),
-        completion_ids=(),
-        tokenizer="",
-        finish="stop",
-        model="test",
-        template=case.template,
+    return Sample.given(
+        problem_of(case), case.response, id=f"{index}", model="test", index=index, template=case.template
     )
 
 

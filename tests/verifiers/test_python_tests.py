@@ -71,17 +71,7 @@ def in_pool(cases: Sequence[tuple[Problem, str]]) -> list[Verdict]:
 
 
 def sample(problem: Problem, id: str, text: str) -> Sample:
-    return Sample(
-        id=id,
-        problem=problem.id,
-        index=0,
-        text=text,
-        prompt_ids=(),
-        completion_ids=(),
-        tokenizer="",
-        finish="stop",
-        model="test",
-    )
+    return Sample.given(problem, text, id=id, model="test")
 
 
 @pytest.mark.parametrize("problem", BUNDLED, ids=lambda problem: str(problem.meta["task_id"]))
