@@ -122,15 +122,15 @@ def _settings(loaded: LoadedVerifier) -> Finding:
 
 
 def _cases(loaded: LoadedVerifier) -> Finding:
-    if "model" in loaded.asks or ("scorer" in loaded.asks and not loaded.cases):
-        what = f"not judged here: it asks a {' and a '.join(sorted(loaded.asks))}"
-        return Finding("cases", "warn", what, "judge its cases with a small model, in a test of its own")
     do = "write cases = (Case(answer=..., response=..., expect='pass'), Case(..., expect='fail'))"
     if strangers := [case for case in loaded.cases if not isinstance(case, Case)]:
         return Finding("cases", "fail", f"they must be of selftrain.Case; one is {_short(strangers[0])}", do)
     expected = {case.expect for case in loaded.cases}
     if "scored" in expected or {"pass", "fail"} <= expected:
         return Finding("cases", "ok", f"{len(loaded.cases)}, which expect {', '.join(sorted(expected))}")
+    if asked := sorted({"model", "scorer"} & set(loaded.asks)):
+        what = f"what it says is not judged here: it asks a {' and a '.join(asked)}"
+        return Finding("cases", "warn", what, "judge its cases with a small model, in a test of its own")
     lacking = " and none ".join(sorted({"pass", "fail"} - expected))
     return Finding("cases", "fail", f"of its {len(loaded.cases)} cases none expects {lacking}", do)
 

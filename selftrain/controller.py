@@ -16,7 +16,7 @@ from selftrain.lab import Lab
 from selftrain.pipeline import Task, run_pipeline
 from selftrain.recipe import Recipe, Stage, baseline, expanded
 from selftrain.records import Decision, Json, Pick, Problem, Sample, Setting, Verdict
-from selftrain.round import PROBLEMS, History, Part, Round, RoundResult
+from selftrain.round import GIVEN, PROBLEMS, History, Part, Round, RoundResult
 from selftrain.store import Records, StageFolder, Store, write_text
 
 
@@ -65,9 +65,9 @@ class Controller:
         """Run until the rounds are done, the gate stops, or a limit is reached; return the history and how it ended."""
         results: list[RoundResult] = []
         try:
-            # Round 0 begins with problems and base models in place: its own history.
-            base = History((read_round(self.store, 0),))
-            results.append(self._round(0, base, self._first(), offset=2))
+            # Round 0 begins with problems and base models in place: its own history, whatever it has done since.
+            base = History((read_round(self.store, 0, first=GIVEN),))
+            results.append(self._round(0, base, self._first(), offset=GIVEN))
             for number in range(1, self.recipe.rounds + 1):
                 history = History(tuple(results))
                 results.append(self._round(number, history, self._planned(number, history)))

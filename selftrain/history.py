@@ -5,13 +5,16 @@ from selftrain.round import History, RoundResult
 from selftrain.store import Store
 
 
-def read_round(store: Store, number: int) -> RoundResult:
-    """Return a round's metrics, its gate's decision, and its checkpoints, as far as it has got."""
+def read_round(store: Store, number: int, first: int | None = None) -> RoundResult:
+    """Return a round's metrics, its gate's decision, and its checkpoints, as far as it has got.
+
+    `first` is how many of its folders count, by their order; None takes all.
+    """
     metrics: list[Metric] = []
     decision: Decision | None = None
     checkpoints: dict[str, Checkpoint] = {}
     given: dict[str, Checkpoint] = {}
-    for folder in store.stages(number).values():
+    for folder in list(store.stages(number).values())[:first]:
         if not folder.done():
             continue
         metrics += folder.read(Metric, 0)

@@ -22,6 +22,9 @@ R = TypeVar("R")
 PROBLEMS = "problems"
 """The stage of round 0 that holds the problems."""
 
+GIVEN = 2
+"""How many folders of round 0 hold what the run was given: the problems and the base models."""
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -316,7 +319,7 @@ class Part:
         return [
             folder
             for result in self.round.history.standing()
-            if result.number >= first
+            if first <= result.number < self.round.number
             for name, folder in self.round.store.stages(result.number).items()
             if name != PROBLEMS and not folder.hidden and kind in (Sample, Verdict, Problem, *self.stage.reads)
         ]

@@ -443,6 +443,24 @@ def test_before_and_after_run_once(tmp_path: Path) -> None:
     assert "last" in Store(tmp_path).stages(2)
 
 
+def test_a_run_resumed_after_a_warm_up_that_trains_sees_round_0_as_it_was(tmp_path: Path) -> None:
+    warm = [
+        Generate(name="warm", n=4, max_new_tokens=40),
+        Verify(name="warm-verify"),
+        Select(name="warm-select", rules=(passed,)),
+        MakeExamples(name="warm-build"),
+        Train(name="warm-up"),
+    ]
+    fake_run(replace(loop(rounds=1), before=warm), tmp_path)
+    before = stored(tmp_path)
+    history = fake_run(replace(loop(rounds=2), before=warm), tmp_path)
+    assert {name: content for name, content in stored(tmp_path).items() if name in before} == before
+    assert len(history.rounds) == 3
+    # What earlier rounds left, and what round 0 left itself, is met once.
+    picks = [p.sample for p in everything(tmp_path, Pick, "warm-select")]
+    assert len(picks) == len(set(picks)) == 12 * 4
+
+
 def test_records_of_an_undeclared_type_are_refused(tmp_path: Path) -> None:
     @dataclass(frozen=True, kw_only=True)
     class Liar(Quantile):
