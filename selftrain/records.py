@@ -51,12 +51,16 @@ class Problem:
     """A gold response, written out."""
     tests: str | None = None
     verifier: str = "exact"
-    """The problem's own verifier: a name, or JSON with a name and settings."""
+    """The problem's own verifier: a name, or JSON with a name and settings; '' takes the parent's, with its answer."""
     split: str = "train"
     parent: str | None = None
     """The problem this one was made from."""
-    about: str | None = None
-    """The sample this one asks about."""
+    about: tuple[str, ...] = ()
+    """The samples this one asks about: an attempt; of a revision the attempt, then the feedback."""
+    plain: bool = False
+    """Its prompt is complete: the run's protocol adds nothing to it."""
+    prefix: str = ""
+    """How the response begins; what is sampled goes on from there."""
     meta: Json = field(default_factory=dict)
 
     @classmethod
@@ -71,7 +75,9 @@ class Problem:
         split: str = "train",
         kind: str = "task",
         parent: str | None = None,
-        about: str | None = None,
+        about: Sequence[str] = (),
+        plain: bool = False,
+        prefix: str = "",
         meta: Json | None = None,
         id: str | None = None,
     ) -> "Problem":
@@ -79,8 +85,9 @@ class Problem:
         turns: tuple[Message, ...] = (
             ({"role": "user", "content": prompt},) if isinstance(prompt, str) else tuple(prompt)
         )
+        content = [kind, [[m["role"], m["content"]] for m in turns], answer, tests, parent, list(about) or None]
         return cls(
-            id=id or digest(kind, [[m["role"], m["content"]] for m in turns], answer, tests, parent, about),
+            id=id or digest(*content, *([prefix] if prefix else [])),
             prompt=turns,
             kind=kind,
             answer=answer,
@@ -89,7 +96,9 @@ class Problem:
             verifier=verifier,
             split=split,
             parent=parent,
-            about=about,
+            about=tuple(about),
+            plain=plain,
+            prefix=prefix,
             meta=meta or {},
         )
 

@@ -210,8 +210,8 @@ class Part:
         makers = [each for each in self.round.sources(self.stage) if Problem in each.writes and self.stage.of]
         if makers:
             made = [p for each in makers for p in self.round.folder(each.name).read(Problem, self.shard)]
-            return self._visible(made)
-        problems = self._given()
+            return self._derived(made, self.given())
+        problems = self.given()
         drawn = self.round.drawn.get(self.shard)
         return [problems[i] for i in drawn] if drawn is not None else problems
 
@@ -252,6 +252,10 @@ class Part:
         sources = [each for each in self.round.sources(self.stage) if each.scope == "problem"]
         for shard in sorted({shard for source in sources for shard in self.round.shards(source)}):
             yield replace(self, shard=shard)
+
+    def given(self) -> list[Problem]:
+        """The shard's problems as the run was given them, drawn or not."""
+        return self._visible(self.round.store.stage(0, 0, PROBLEMS).read(Problem, self.shard))
 
     def fresh(self) -> set[str]:
         """The ids of the shard's samples of this round."""
@@ -297,17 +301,26 @@ class Part:
         rows = zip(table.column("id").to_pylist(), table.column("split").to_pylist(), strict=True)
         return {str(id): str(split) for id, split in rows if split in self.stage.splits}
 
-    def _given(self) -> list[Problem]:
-        return self._visible(self.round.store.stage(0, 0, PROBLEMS).read(Problem, self.shard))
-
     def _visible(self, problems: list[Problem]) -> list[Problem]:
         if self.stage.gold:
             return problems
         return [replace(p, answer=None, solution=None, tests=None) for p in problems]
 
     def _all_problems(self) -> list[Problem]:
+        given = self.given()
         past = [p for folder in self._past(Problem) for p in folder.read(Problem, self.shard)]
-        return self._given() + self._visible(past + self._everything(Problem))
+        return given + self._derived(past + self._everything(Problem), given)
+
+    def _derived(self, problems: list[Problem], given: list[Problem]) -> list[Problem]:
+        """Give those that have no verifier of their own their parents', and what of the parents' gold is visible."""
+        parents = {problem.id: problem for problem in given}
+        found = []
+        for each in self._visible(problems):
+            of = None if each.verifier else parents.get(each.parent or "")
+            if of is not None:
+                each = replace(each, verifier=of.verifier, answer=of.answer, solution=of.solution, tests=of.tests)
+            found.append(each)
+        return found
 
     def _everything(self, kind: type[R]) -> list[R]:
         earlier = self.round.stages[: self.round.stages.index(self.stage)]

@@ -6,7 +6,7 @@ rendered by the protocol alone, so neither a stage's examples nor its hint ever 
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from selftrain.errors import RecipeError
 from selftrain.records import Message, Problem
@@ -39,7 +39,12 @@ class Protocol:
     examples: tuple[Shot, ...] = ()
 
     def messages(self, problem: Problem, *, shots: Sequence[Shot] = (), hint: str = "") -> tuple[Message, ...]:
-        """Return the turns of a prompt, with a stage's own examples and hint if it has any."""
+        """Return the turns of a prompt, with a stage's own examples and hint if it has any.
+
+        A problem whose prompt is complete (`plain`) gets neither system turn, examples nor suffix of the run.
+        """
+        if problem.plain:
+            return Protocol().messages(replace(problem, plain=False), shots=shots, hint=hint)
         turns: list[Message] = [{"role": "system", "content": self.system}] if self.system else []
         for shot in (*self.examples, *shots):
             turns.append({"role": "user", "content": shot.prompt + self.suffix})

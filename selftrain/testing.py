@@ -6,6 +6,7 @@ its users take a real engine and the bundled `nano` model instead.
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -188,7 +189,7 @@ def adds(prompt: str, skill: float, stream: random.Random) -> str:
     last = prompt.strip().splitlines()[-1]
     if last.startswith("(The answer is"):
         return f"so it is {last.removeprefix('(The answer is').strip(' .)')}"
-    a, b = last.removeprefix("user: ").rstrip("=").split("+")
+    a, b = re.findall(r"(\d+)\+(\d+)=", prompt)[-1]
     right = stream.random() < skill
     return f"{a} and {b} make {int(a) + int(b) + (0 if right else 1 + stream.randrange(3))}"
 

@@ -9,7 +9,7 @@ from selftrain import statistics
 from selftrain.errors import RecipeError
 from selftrain.lab import Lab
 from selftrain.recipe import Stage
-from selftrain.records import Metric, Outcome, Sample, Verdict
+from selftrain.records import Metric, Outcome, Problem, Sample, Verdict
 from selftrain.round import Part
 from selftrain.stages.generate import Generate
 from selftrain.stages.verify import Verify
@@ -36,7 +36,8 @@ class Evaluate(Stage):
 
     By default one greedy response a problem, and `samples` more at `temperature` for pass@k and maj@k. Other `stages`
     replace those: any Generate with n=1 gives an accuracy, with more samples a pass@1, pass@k and maj@k; `combine`
-    says how a problem's samples become its outcome.
+    says how a problem's samples become its outcome. Where a stage of its own makes problems (a judge's questions), what
+    is measured of whoever answers them counts for the problem they were made from.
     """
 
     splits: tuple[str, ...] = ("valid", "test")
@@ -107,12 +108,13 @@ class Evaluate(Stage):
             if not _samples(stage):
                 continue
             n, prefix, name = getattr(stage, "n", 1), self._prefix(stage, place), self._headline(stage)
-            mine = responses[stage.name]
+            mine, made = responses[stage.name], _made(part, stage)
             for split in self.splits:
-                problems = [id for id, where in splits.items() if where == split]
+                problems = [id for id, where in splits.items() if where == split and (made is None or id in made)]
                 if problems:
                     groups = {id: mine.get(id, []) for id in problems}
-                    yield from self._measured(groups, n, prefix, name, split, part)
+                    asked = {id: n * made[id] if made else n for id in problems}
+                    yield from self._measured(groups, asked, prefix, name, split, part)
 
     def _prefix(self, stage: Stage, place: int) -> str:
         """The first stage that samples is the headline; the metrics of the others carry their name."""
@@ -123,13 +125,19 @@ class Evaluate(Stage):
         return "accuracy" if getattr(stage, "n", 1) == 1 or self.combine != "mean" else "pass@1"
 
     def _measured(
-        self, groups: Mapping[str, Sequence[Response]], n: int, prefix: str, headline: str, split: str, part: Part
+        self,
+        groups: Mapping[str, Sequence[Response]],
+        asked: Mapping[str, int],
+        prefix: str,
+        headline: str,
+        split: str,
+        part: Part,
     ) -> Iterator[Metric | Outcome]:
         name = prefix + headline
         judge = self.combine.removeprefix("best_by:") if self.combine.startswith("best_by:") else ""
         if judge and not any(judge in each.scores for group in groups.values() for each in group):
             raise RecipeError(f"stage {self.name!r}: combine is {self.combine!r}, but {judge!r} has scored no sample")
-        outcomes = {id: self._outcome(group, n) for id, group in groups.items()}
+        outcomes = {id: self._outcome(group, asked[id]) for id, group in groups.items()}
         yield from (Outcome(problem=id, split=split, name=name, value=value) for id, value in outcomes.items())
         values = list(outcomes.values())
         yield _metric(name, statistics.mean(values), split)
@@ -139,13 +147,15 @@ class Evaluate(Stage):
                 both = [id for id in outcomes if id in before]
                 gain = statistics.difference([outcomes[id] for id in both], [before[id] for id in both])
                 yield _metric(f"{name}_gain_{label}", gain, split)
-        if n > 1:
+        n = min(asked.values())
+        if n > 1 and n == max(asked.values()):
             for k in sorted({k for k in (2, 4, 8, 16, 32, 64, 128) if k <= n} | {n}):
                 rates = [statistics.pass_at_k(n, sum(r.passed for r in group), k) for group in groups.values()]
                 yield _metric(f"{prefix}pass@{k}", statistics.mean(rates), split)
             votes = [float(_vote(group)) for group in groups.values()]
             yield _metric(f"{prefix}maj@{n}", statistics.mean(votes), split)
-        yield from _described([r for group in groups.values() for r in group], n * len(groups), prefix, split, n)
+        every = [r for group in groups.values() for r in group]
+        yield from _described(every, sum(asked.values()), prefix, split, n)
 
     def _outcome(self, group: Sequence[Response], n: int) -> float:
         if self.combine == "vote":
@@ -155,6 +165,15 @@ class Evaluate(Stage):
             scored = [r for r in group if judge in r.scores]
             return float(max(scored, key=lambda r: r.scores[judge]).passed) if scored else 0.0
         return sum(r.passed for r in group) / n
+
+
+def _made(part: Part, stage: Stage) -> dict[str, int] | None:
+    """Return how many problems were made of each given one, where a stage samples made problems."""
+    makers = [each for each in part.round.stages if each.name in stage.of and Problem in each.writes]
+    if not makers:
+        return None
+    tables = [part.round.folder(each.name).columns(Problem, ["parent"]) for each in makers]
+    return Counter(str(parent) for table in tables for parent in table.column("parent").to_pylist())
 
 
 def _samples(stage: Stage) -> bool:
@@ -191,7 +210,13 @@ def _vote(group: Sequence[Response]) -> bool:
 
 
 def _responses(part: Part) -> dict[str, dict[str, list[Response]]]:
-    """Stage -> problem -> its responses, with what the stage's verifiers said."""
+    """Stage -> given problem -> its responses, those to problems made of it too, with what the verifiers said."""
+    parents = {
+        row["id"]: row["parent"]
+        for stage in part.round.sources(part.stage)
+        if Problem in stage.writes
+        for row in part.round.folder(stage.name).columns(Problem, ["id", "parent"]).to_pylist()
+    }
     statuses: dict[str, str] = {}
     answers: dict[str, str | None] = {}
     scores: dict[str, dict[str, float]] = defaultdict(dict)
@@ -208,7 +233,7 @@ def _responses(part: Part) -> dict[str, dict[str, list[Response]]]:
             continue
         table = part.round.folder(stage.name).columns(Sample, ["id", "problem", "finish", "completion_ids"])
         for row in table.to_pylist():
-            found[stage.name][row["problem"]].append(
+            found[stage.name][parents.get(row["problem"], row["problem"])].append(
                 Response(
                     statuses.get(row["id"], "error"),
                     row["finish"] != "length",

@@ -16,7 +16,7 @@ Only = Literal["all", "unsolved"]
 
 @dataclass(frozen=True, kw_only=True)
 class Generate(Stage):
-    """Sample `n` responses to each problem."""
+    """Sample `n` responses to each problem, those that go on from a prefix with the prefix in front."""
 
     n: int | FromData = 8
     temperature: float | FromData = 1.0
@@ -117,31 +117,34 @@ class Generate(Stage):
             logprob=self.logprob,
         )
         assert not isinstance(self.shots, FromData)
-        asked: list[tuple[Problem, int, Request]] = []
+        asked: list[tuple[Problem, int, int, Request]] = []
         for problem in _chosen(part, self.only, self.share):
-            messages = TEMPLATES[self.template](lab.protocol, problem, self.shots)
-            ids = tokens.render(messages)
+            prompt = tokens.render(TEMPLATES[self.template](lab.protocol, problem, self.shots))
+            ids = (*prompt, *tokens.encode(problem.prefix)) if problem.prefix else prompt
             for index in range(self.n):
                 if len(ids) >= sampler.context:
                     why = f"the prompt has {len(ids)} tokens, the model's context {sampler.context}"
                     yield Quarantined(problem=problem.id, index=index, why=why)
                 else:
                     id = digest(part.round.number, self.name, problem.id, index)
-                    asked.append((problem, index, Request(id=id, prompt_ids=ids, sampling=sampling)))
+                    asked.append((problem, index, len(prompt), Request(id=id, prompt_ids=ids, sampling=sampling)))
         seed = seed_of(lab.seed, part.round.number, self.name, part.shard)
-        found = {done.id: done for done in sampler.sample([request for _, _, request in asked], seed=seed)}
-        for problem, index, request in asked:
+        found = {done.id: done for done in sampler.sample([request for *_, request in asked], seed=seed)}
+        for problem, index, length, request in asked:
             done = found[request.id]
-            if not done.text.strip():
+            given = request.prompt_ids[length:]
+            if not (problem.prefix + done.text).strip():
                 yield Quarantined(problem=problem.id, index=index, why="the completion is empty")
                 continue
             yield Sample(
                 id=request.id,
                 problem=problem.id,
                 index=index,
-                text=done.text,
-                prompt_ids=request.prompt_ids,
-                completion_ids=done.ids,
+                text=problem.prefix + done.text,
+                prompt_ids=request.prompt_ids[:length],
+                completion_ids=(*given, *done.ids),
+                prefix=len(given),
+                parents=problem.about,
                 # Ids that a server could not give are no sampled ids: rows of them are marked.
                 tokenizer="" if done.reencoded else tokens.id,
                 finish="length" if done.finish == "length" else "stop",
