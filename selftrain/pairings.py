@@ -60,6 +60,8 @@ class ByScore:
     least: float = 0.0
     """Pairs whose scores differ by no more are left out."""
     most: int = 1
+    floor: float = -math.inf
+    """The least score of a chosen one."""
 
     def __post_init__(self) -> None:
         _positive(self.most, "ByScore")
@@ -71,7 +73,7 @@ class ByScore:
         pairs = []
         for at in range(min(self.most, len(order) // 2)):
             (high, best), (low, worst) = order[at], order[-1 - at]
-            if high - low > self.least and _differ(best, worst):
+            if high >= self.floor and high - low > self.least and _differ(best, worst):
                 pairs.append(Paired(best, worst, high - low))
         return pairs
 

@@ -95,3 +95,10 @@ def test_no_pairs_at_all_is_refused(make: type) -> None:
 def test_a_ratio_below_one_is_refused() -> None:
     with pytest.raises(RecipeError, match="at least 1"):
         LengthMatched(RightWrong(), 0.5)
+
+
+def test_a_floor_is_asked_of_the_chosen_alone() -> None:
+    known = [scored(n, score) for n, score in enumerate([0.2, 0.5, 0.1, 0.6])]
+    assert [(c.score(), r.score()) for c, r, _ in ByScore(most=2, floor=0.6)(known)] == [(0.6, 0.1)]
+    assert len(ByScore(most=2, floor=0.5)(known)) == 2
+    assert ByScore(floor=0.7)(known) == []
