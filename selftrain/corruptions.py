@@ -3,14 +3,19 @@ text, or None where there is nothing to change."""
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
+from selftrain.errors import RecipeError
 from selftrain.proposals import NUMBER, other_number
 
 Corruption = Callable[[str, random.Random], str | None]
 
-_OPERATOR = re.compile(r"(?<=[\w)\]] )[-+*/](?= [\w(\[])|(?<=[\w)\]])[-+*/](?=[\w(\[])")
+# An operand is a number, a letter or a bracket: the hyphens and dashes of words are no minus signs.
+_OPERATOR = re.compile(
+    r"(?:(?<=[\d)\]] )|(?<=\b\w ))[-+*/](?= (?:[\d(\[]|\w\b))|(?:(?<=[\d)\]])|(?<=\b\w))[-+*/](?=[\d(\[]|\w\b)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +23,10 @@ class NumberSwap:
     """Numbers changed to others with as many digits (the subtle errors of RISE, arXiv:2410.06638)."""
 
     count: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise RecipeError(f"NumberSwap({self.count}): the count must be at least 1")
 
     def __call__(self, text: str, draw: random.Random) -> str | None:
         """Change `count` numbers, or as many as there are."""
@@ -47,9 +56,10 @@ class StepDrop:
     def __call__(self, text: str, draw: random.Random) -> str | None:
         """Drop a line."""
         lines = text.splitlines(keepends=True)
-        if len(lines) < 2:
+        steps = _steps(lines)
+        if not steps:
             return None
-        del lines[draw.randrange(len(lines) - 1)]
+        del lines[draw.choice(steps)]
         return "".join(lines)
 
 
@@ -59,13 +69,13 @@ class StepSwap:
 
     def __call__(self, text: str, draw: random.Random) -> str | None:
         """Exchange two lines."""
-        lines = text.splitlines()
-        places = [at for at in range(len(lines) - 2) if lines[at] != lines[at + 1]]
+        lines = text.splitlines(keepends=True)
+        places = [(a, b) for a, b in pairwise(_steps(lines)) if lines[a] != lines[b]]
         if not places:
             return None
-        at = draw.choice(places)
-        lines[at], lines[at + 1] = lines[at + 1], lines[at]
-        return "\n".join(lines)
+        a, b = draw.choice(places)
+        lines[a], lines[b] = lines[b], lines[a]
+        return "".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +84,10 @@ class OneOf:
 
     corruptions: tuple[Corruption, ...] = (NumberSwap(), OperatorSwap(), StepDrop())
 
+    def __post_init__(self) -> None:
+        if not self.corruptions:
+            raise RecipeError("OneOf: give at least one corruption")
+
     def __call__(self, text: str, draw: random.Random) -> str | None:
         """Try them in random order."""
         for each in draw.sample(self.corruptions, len(self.corruptions)):
@@ -81,3 +95,8 @@ class OneOf:
             if changed is not None:
                 return changed
         return None
+
+
+def _steps(lines: Sequence[str]) -> list[int]:
+    """Return where the lines with something on them are, but for the last of these."""
+    return [at for at, line in enumerate(lines) if line.strip()][:-1]

@@ -16,7 +16,10 @@ from selftrain.records import Message, Problem, seed_of
 from selftrain.round import Attempt
 from selftrain.templates import Protocol
 
-NUMBER = re.compile(r"(?<![\w.])\d+(?![\w.]*\d)")
+NUMBER = re.compile(r"(?<![\w.])[0-9]+(?![\w.]*\d)")
+
+ANEW = frozenset({"revision", "continuation", "written"})
+"""Kinds of problems about a sample whose responses are attempts, not feedback on it."""
 
 
 class Asked(NamedTuple):
@@ -82,7 +85,8 @@ class Ask:
 class Revise:
     """Each attempt again, after feedback: the same words for all, the verdict's reason, or a critique's text.
 
-    Of samples that answer a question about an attempt (`Ask`), the attempt is revised and they are the feedback.
+    Of samples that answer a question about an attempt (`Ask`), the attempt is revised and they are the feedback; a
+    revision is revised again, with all turns so far before it.
     """
 
     feedback: str = "Check it and try again."
@@ -100,7 +104,7 @@ class Revise:
     def __call__(self, asked: Asked) -> Iterable[Problem]:
         """One revision an attempt or critique."""
         for each in asked.attempts:
-            if asked.problem.about:
+            if asked.problem.about and asked.problem.kind not in ANEW:
                 # The critic's question is left out: the one who revises hears what it found.
                 turns: Sequence[Message] = asked.problem.prompt[:-1]
                 said = each.sample.text.strip() + self.after
@@ -180,6 +184,10 @@ class AskForAnother:
     tried: ClassVar[bool] = False
     judging: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        if self.examples < 1:
+            raise RecipeError(f"AskForAnother: examples is {self.examples}, but the problem itself is one")
+
     def __call__(self, asked: Asked) -> Iterable[Problem]:
         """One request a problem, the problem itself the last example."""
         shown = [*asked.others[: self.examples - 1], asked.problem]
@@ -238,8 +246,9 @@ def again(asked: Asked, turns: Sequence[Message], kind: str, about: Sequence[str
 
 def other_number(number: str, draw: random.Random) -> str:
     """Return another number of as many digits, without a leading zero unless it is one digit long."""
-    low = 0 if len(number) == 1 else 10 ** (len(number) - 1)
-    found = int(number)
-    while found == int(number):
-        found = draw.randrange(low, 10 ** len(number))
-    return str(found)
+    # Digit by digit, since a model that repeats itself may write more of them than an int may have.
+    first = "0123456789" if len(number) == 1 else "123456789"
+    found = number
+    while found == number:
+        found = draw.choice(first) + "".join(draw.choice("0123456789") for _ in number[1:])
+    return found

@@ -12,11 +12,12 @@ import pytest
 from selftrain.controller import Limits
 from selftrain.errors import Blocked, RecipeError, StoreError
 from selftrain.lab import Lab
+from selftrain.proposals import Perturbed
 from selftrain.recipe import FromData, Model, Recipe, Stage
 from selftrain.records import Checkpoint, Pick, Problem, Row, Sample, Setting, Verdict
 from selftrain.round import History, Part
 from selftrain.rules import AtMost, distinct, finished, passed
-from selftrain.stages import Audit, Evaluate, Gate, Generate, MakeExamples, Select, Train, Verify
+from selftrain.stages import Audit, Evaluate, Gate, Generate, MakeExamples, Propose, Select, Train, Verify
 from selftrain.store import Store
 from selftrain.testing import FakeBackends, adds, fake_run, sums
 
@@ -333,30 +334,13 @@ def test_a_reduce_sees_all_shards_and_later_stages_read_its_setting(tmp_path: Pa
     assert len(everything(tmp_path, Sample, "more")) == 12 * 24
 
 
-@dataclass(frozen=True, kw_only=True)
-class Propose(Stage):
-    """Makes a follow-up of every problem."""
-
-    @property
-    def reads(self) -> tuple[type[Any], ...]:
-        return (Sample,)
-
-    @property
-    def writes(self) -> tuple[type[Any], ...]:
-        return (Problem,)
-
-    def run(self, part: Part, lab: Lab) -> Iterator[Problem]:
-        for problem in part.problems():
-            yield Problem.of(problem.prompt, kind="followup", parent=problem.id, verifier="number", answer="1")
-
-
 def test_derived_problems_are_sampled_and_judged_in_their_parents_shard(tmp_path: Path) -> None:
     recipe = Recipe(
         paper="none",
         rounds=1,
         each_round=[
             Generate(n=1, max_new_tokens=40),
-            Propose(),
+            Propose(make=Perturbed()),
             Generate(name="follow", of=("propose",), n=2, max_new_tokens=40),
             Verify(of=("follow",)),
             Select(rules=(), of=("follow", "verify")),

@@ -67,6 +67,8 @@ class Corrupt(Stage):
                         id=id,
                         model=each.sample.model,
                         index=index,
-                        template="corrupt",
+                        # What was cut off stays so, and what saw a hint is still looked through for it.
+                        finish="length" if each.sample.finish == "length" else "stop",
+                        template="hint" if each.sample.template == "hint" else "corrupt",
                         parents=(each.sample.id,),
                     )

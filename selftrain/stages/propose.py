@@ -114,7 +114,8 @@ class Adopt(Stage):
             problem=parent,
             index=index,
             prompt_ids=(),
-            template=self.template,
+            # What saw a hint is still looked through for it.
+            template="hint" if sample.template == "hint" else self.template,
             parents=(sample.id, *sample.parents),
             logprob=None,
         )

@@ -71,10 +71,19 @@ class Bench:
         result = RoundResult(number=number, decision=decision, checkpoints={"policy": BASE} if number == 0 else {})
         self.rounds[number:] = [result]
 
-    def run(self, stage: Stage, before: Mapping[str, Sequence[Any]] | None = None, **kinds: Any) -> list[Any]:
-        """Run a stage on what `before` says earlier stages of the round wrote."""
-        earlier = []
+    def run(
+        self,
+        stage: Stage,
+        before: Mapping[str, Sequence[Any]] | None = None,
+        stages: Sequence[Stage] = (),
+        **kinds: Any,
+    ) -> list[Any]:
+        """Run a stage on what `before` says earlier stages of the round wrote; `stages` are those that are real."""
+        earlier: list[Stage] = []
         for name, records in (before or {}).items():
+            if real := [each for each in stages if each.name == name]:
+                earlier += real
+                continue
             found = tuple(dict.fromkeys(type(r) for r in records)) or kinds[name]
             samples = [r.index for r in records if type(r) is Sample]
             n = max(samples, default=0) + 1

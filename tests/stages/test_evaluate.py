@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from selftrain.errors import RecipeError
+from selftrain.proposals import Ask, Perturbed
+from selftrain.recipe import Stage
 from selftrain.records import Metric, Outcome, Problem
-from selftrain.stages import Evaluate, Generate, Verify
+from selftrain.stages import Evaluate, Generate, Propose, Verify
 from selftrain.testing import sums
 from tests.stages.bench import Bench, outcomes, sample, verdict
 
@@ -184,6 +186,7 @@ def test_nothing_answered_at_all_has_no_length_but_an_accuracy(tmp_path: Path) -
     found = bench.run(
         Evaluate(splits=("valid",)),
         {"evaluate-greedy": [], "evaluate-verify": []},
+        (),
         **{"evaluate-greedy": (type(sample(VALID[0])),), "evaluate-verify": (type(verdict(sample(VALID[0]), "pass")),)},
     )
     metrics = {r.name: r for r in found if type(r) is Metric}
@@ -203,3 +206,43 @@ def test_its_own_stages_run_on_its_splits_under_its_name() -> None:
 def test_an_unknown_way_to_combine_is_refused(combine: str) -> None:
     with pytest.raises(RecipeError, match="mean, vote or best_by"):
         Evaluate(combine=combine)
+
+
+def test_responses_to_made_problems_count_for_the_given_ones(tmp_path: Path) -> None:
+    """Two of four problems get questions, one of them two; who has no question is not among those measured."""
+    asked = [VALID[0], VALID[0], VALID[1]]
+    made = [Problem.of(f"Is it {i}?", kind="verdict", parent=p.id, split="valid") for i, p in enumerate(asked)]
+    first = [sample(p) for p in VALID]
+    verdicts = [verdict(s, status) for s, status in zip(first, ("pass", "fail", "fail", "fail"), strict=True)]
+    judged = [sample(p) for p in made]
+    said = [verdict(s, status) for s, status in zip(judged, ("pass", "fail", "pass"), strict=True)]
+    own: tuple[Stage, ...] = (
+        Generate(name="greedy", n=1),
+        Verify(of=("greedy",)),
+        Propose(name="ask", of=("greedy",), make=Ask("Is it?")),
+        Generate(name="judge", of=("ask",), n=1),
+        Verify(name="verify-judge", of=("judge",)),
+    )
+    evaluate = Evaluate(splits=("valid",), stages=own)
+    *stages, last = evaluate.expand()
+    root = tmp_path
+    bench = Bench(root, VALID)
+    records: dict[str, list[Any]] = {
+        "evaluate-greedy": first,
+        "evaluate-verify": verdicts,
+        "evaluate-ask": made,
+        "evaluate-judge": judged,
+        "evaluate-verify-judge": said,
+    }
+    found = bench.run(last, records, stages=stages)
+    values = {r.name: r for r in found if type(r) is Metric}
+    assert (values["accuracy"].value, values["accuracy"].n) == (0.25, 4)
+    assert (values["judge/accuracy"].value, values["judge/accuracy"].n) == (0.75, 2)
+    each = {o.problem: o.value for o in found if type(o) is Outcome and o.name == "judge/accuracy"}
+    assert each == {VALID[0].id: 0.5, VALID[1].id: 1.0}
+    assert evaluate.outcomes == ("accuracy", "judge/accuracy")
+
+
+def test_the_first_stage_that_samples_is_the_headline_whatever_makes_its_problems() -> None:
+    own: tuple[Stage, ...] = (Propose(make=Perturbed()), Generate(of=("propose",), n=1), Verify(of=("generate",)))
+    assert Evaluate(stages=own).outcomes == ("accuracy",)

@@ -1,6 +1,6 @@
 """Generate and Gold: what is asked, what comes back, what could not be asked."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from selftrain.backends.models import resolve
+from selftrain.backends.tokens import Tokenizer
 from selftrain.errors import RecipeError
+from selftrain.lab import Completion, Request
 from selftrain.recipe import FromData, Model, check_stages
-from selftrain.records import Quarantined, Sample
+from selftrain.records import Problem, Quarantined, Sample
 from selftrain.stages import Generate, Gold
 from selftrain.templates import Shot
-from selftrain.testing import FakeBackends, sums
+from selftrain.testing import FakeBackends, FakeSampler, sums
 from tests.stages.bench import Bench, answers, sample, verdict
 
 TRAIN = sums(3)
@@ -154,3 +157,67 @@ def test_a_share_of_gold_is_the_same_share_every_time(tmp_path: Path) -> None:
     assert 35 < len(one) < 85
     with pytest.raises(RecipeError, match="between 0 and 1"):
         Gold(share=1.5)
+
+
+class NanoTokens(FakeBackends):
+    """Answers by a function, with the bundled model's own tokenizer."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda prompt, skill, stream: "")
+        self.tokenizer = Tokenizer(resolve("nano"))
+
+    def tokens(self, checkpoint: Path) -> Tokenizer:  # type: ignore[override]
+        return self.tokenizer
+
+    def sampler(self, checkpoint: Path) -> FakeSampler:
+        tokenizer = self.tokenizer
+
+        class Sampler(FakeSampler):
+            """Says what 7+5 is, and ends."""
+
+            def sample(self, requests: Sequence[Request], *, seed: int) -> Iterator[Completion]:
+                for request in requests:
+                    self.requests.append(request)
+                    ids = (*tokenizer.encode("21\n#### 21"), tokenizer.end)
+                    yield Completion(id=request.id, ids=ids, text="21\n#### 21", finish="stop")
+
+        self.samplers.append(Sampler(checkpoint, self.answer))
+        return self.samplers[-1]
+
+
+def test_what_goes_on_from_a_prefix_has_the_prefix_in_its_text_and_its_ids(tmp_path: Path) -> None:
+    prefix = "7+5+9="
+    problem = Problem.of("What is 7+5+9?", kind="continuation", parent=TRAIN[0].id, about=("first",), prefix=prefix)
+    plain = replace(problem, id="plain", prefix="")
+    bench = Bench(tmp_path, TRAIN, NanoTokens())
+    tokens = bench.backends.tokens(tmp_path)
+    found, whole = bench.run(Generate(n=1, of=("propose",)), {"propose": [problem, plain]})
+    assert found.text == "7+5+9=21\n#### 21"
+    assert whole.text == "21\n#### 21"
+
+    # The prefix is the completion's beginning, no part of the prompt; the sampler was given both.
+    given = tokens.encode(prefix)
+    assert found.prompt_ids == whole.prompt_ids == tokens.render(({"role": "user", "content": "What is 7+5+9?!"},))
+    assert found.completion_ids == (*given, *whole.completion_ids)
+    assert tokens.decode(found.completion_ids) == found.text
+    assert (found.prefix, whole.prefix) == (len(given), 0)
+    (sampler,) = bench.backends.samplers
+    assert [request.prompt_ids for request in sampler.requests] == [(*found.prompt_ids, *given), whole.prompt_ids]
+    assert (found.parents, found.tokenizer) == (("first",), tokens.id)
+
+
+def test_a_prefix_alone_is_a_response_but_nothing_at_all_is_not(tmp_path: Path) -> None:
+    silent = FakeBackends(lambda prompt, skill, stream: "")
+    problem = Problem.of("1+2=", kind="continuation", parent=TRAIN[0].id, prefix="it is 3")
+    found = Bench(tmp_path, TRAIN, silent).run(
+        Generate(n=1, of=("propose",)), {"propose": [problem, replace(problem, id="plain", prefix="")]}
+    )
+    assert [type(each) for each in found] == [Sample, Quarantined]
+    assert found[0].text == "it is 3"
+    assert found[0].completion_ids == (*map(ord, "it is 3"), 0)
+
+
+def test_a_prefix_that_fills_the_context_is_quarantined(tmp_path: Path) -> None:
+    long = Problem.of("1+2=", kind="continuation", parent=TRAIN[0].id, prefix="1" * 2000)
+    (found,) = Bench(tmp_path, TRAIN).run(Generate(n=1, of=("propose",)), {"propose": [long]})
+    assert type(found) is Quarantined
