@@ -27,16 +27,24 @@ UNDECIDED = ("error", "timeout", "abstain", "scored")
 
 
 def audit(
-    spec: str, source: Path, *, against: str | None = None, out: Path | None = None, watcher: "Watcher | None" = None
+    spec: str,
+    source: Path,
+    *,
+    against: str | None = None,
+    out: Path | None = None,
+    model: str | None = None,
+    watcher: "Watcher | None" = None,
 ) -> Audit:
     """Judge labelled responses and compare; all disagreements go to `out` as JSON lines.
 
+    `model` is whom the verifiers may ask, by name, folder or hub id.
     Raises DataError with the line number for a row that can't be read, PluginError for a verifier that isn't there.
     """
+    from selftrain.backends.asked import asked_model
     from selftrain.backends.pool import VerifierPool
 
     specs = (spec,) if against is None else (spec, against)
-    with VerifierPool() as pool, opened(out) as sink:
+    with asked_model(model) as asked, VerifierPool(model=asked) as pool, opened(out) as sink:
         for each in specs:
             pool.describe(each)
         rows = list(read_labelled(source))

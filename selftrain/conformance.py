@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from selftrain import probes
 from selftrain.errors import PluginError
+from selftrain.lab import AskedModel
 from selftrain.probes import Group, Judged
 from selftrain.records import Case, Json, Verdict
 from selftrain.verify import LoadedVerifier, load_verifier
@@ -60,22 +61,33 @@ class Report:
         return "\n".join([*map(str, self.findings), f"{self.verifier}: {counts}"])
 
 
-def check(spec: str, *, log: Path | None = None) -> Report:
-    """Run every check on a verifier; raises PluginError where there is none, or it doesn't load."""
+def check(spec: str, *, log: Path | None = None, model: str | None = None) -> Report:
+    """Run every check on a verifier; raises PluginError where there is none, or it doesn't load.
+
+    `model` is whom it may ask, by name, folder or hub id; without one, a verifier that asks is only looked at.
+    """
+    from selftrain.backends.asked import asked_model
+
+    with asked_model(model) as asked:
+        return _checked(spec, log, asked)
+
+
+def _checked(spec: str, log: Path | None, model: AskedModel | None) -> Report:
     from selftrain.backends.pool import VerifierPool
 
-    with VerifierPool(workers=1, log=log) as pool:
+    with VerifierPool(workers=1, log=log, model=model) as pool:
         # A worker loads it first: what happens while it loads can end the worker, not this process.
         limit = pool.describe(spec).time_limit
         loaded = load_verifier(spec)
         findings = [_signature(loaded), _settings(loaded), _cases(loaded)]
-        if findings[0].state == "fail" or findings[2].state != "ok":
+        unasked = findings[2].state == "warn" and (model is None or not loaded.cases)
+        if findings[0].state == "fail" or findings[2].state == "fail" or unasked:
             return Report(verifier=spec, findings=tuple(findings))
         groups = probes.groups_of(loaded)
         asked = probes.probes_of(groups, group=loaded.group)
         first = probes.judged(pool, asked)
         again = probes.judged(pool, probes.own(groups))
-    with VerifierPool(workers=1, log=log) as other:
+    with VerifierPool(workers=1, log=log, model=model) as other:
         elsewhere = probes.judged(other, [p for p in reversed(asked) if max(map(len, p.responses)) < QUICK])
     findings += [
         _expected(groups, first),
@@ -130,7 +142,9 @@ def _cases(loaded: LoadedVerifier) -> Finding:
         return Finding("cases", "ok", f"{len(loaded.cases)}, which expect {', '.join(sorted(expected))}")
     if asked := sorted({"model", "scorer"} & set(loaded.asks)):
         what = f"what it says is not judged here: it asks a {' and a '.join(asked)}"
-        return Finding("cases", "warn", what, "judge its cases with a small model, in a test of its own")
+        return Finding(
+            "cases", "warn", what, "name one by --model, or judge it with a small model in a test of its own"
+        )
     lacking = " and none ".join(sorted({"pass", "fail"} - expected))
     return Finding("cases", "fail", f"of its {len(loaded.cases)} cases none expects {lacking}", do)
 

@@ -32,12 +32,20 @@ STAGE = "reverify"
 
 
 def reverify(
-    root: Path, spec: str, *, round: int | None = None, out: Path | None = None, watcher: "Watcher | None" = None
+    root: Path,
+    spec: str,
+    *,
+    round: int | None = None,
+    out: Path | None = None,
+    model: str | None = None,
+    watcher: "Watcher | None" = None,
 ) -> Reverified:
     """Judge the stored samples of a run, or of one round of it; all verdicts go to `out`, JSONL or Parquet.
 
+    `model` is whom the verifier may ask, by name, folder or hub id.
     Raises StoreError for a folder that is no run, PluginError for a verifier that isn't there.
     """
+    from selftrain.backends.asked import asked_model
     from selftrain.backends.pool import VerifierPool
 
     started = time.monotonic()
@@ -52,7 +60,7 @@ def reverify(
     compared: dict[Place, Compared] = {}
     counts: Counter[str] = Counter()
     first: dict[str, str] = {}
-    with VerifierPool() as pool, _sink(out) as sink:
+    with asked_model(model) as asked, VerifierPool(model=asked) as pool, _sink(out) as sink:
         pool.describe(spec)
         if watcher is not None:
             watcher.begin(STAGE, sum(folder.count(Sample) for _, folder in stages), 0)

@@ -43,19 +43,24 @@ def verify_file(
     workers: int | None = None,
     time_limit: float | None = None,
     log: Path | None = None,
+    model: str | None = None,
 ) -> Verified:
     """Judge each line of a JSONL file; verdicts go to `output` as JSON lines, in the order of the input.
 
     A line is `{"id", "response", "prompt"?, "answer"?, "tests"?, "meta"?}`. A file named as output appears when all
-    is judged. Raises DataError with the line number for a row that can't be read.
+    is judged. `model` is whom the verifier may ask, by name, folder or hub id.
+
+    Raises DataError with the line number for a row that can't be read.
     """
+    from selftrain.backends.asked import asked_model
     from selftrain.backends.pool import VerifierPool
 
     started = time.monotonic()
     counts: Counter[Status] = Counter()
     first: dict[Status, str] = {}
     with (
-        VerifierPool(workers=workers, time_limit=time_limit, log=log) as pool,
+        asked_model(model) as asked,
+        VerifierPool(workers=workers, time_limit=time_limit, log=log, model=asked) as pool,
         opened(output) as sink,
     ):
         rows = ((row.problem, row.sample) for row in read_responses(source))

@@ -114,8 +114,13 @@ class VerifierPool:
         log: Path | None = None,
         time_limit: float | None = None,
         memory: int = MEMORY,
+        model: AskedModel | None = None,
     ) -> None:
-        """Make a pool; processes start when there is work. `time_limit` overrides the verifiers' own."""
+        """Make a pool; processes start when there is work.
+
+        `time_limit` overrides the verifiers' own; `model` is whom they ask where `verify` names nobody.
+        """
+        self._model = model
         self._workers = workers or os.cpu_count() or 1
         self._log = log
         self._time_limit = time_limit
@@ -153,7 +158,7 @@ class VerifierPool:
 
         Raises PluginError for a verifier that isn't there or doesn't load; whatever it does to an item is a verdict.
         """
-        call = _Call(model)
+        call = _Call(model or self._model)
         try:
             self._put(self._cut(call, by, items))
             left = len(items)
@@ -195,6 +200,7 @@ class VerifierPool:
             if "model" in about.asks and call.model is None:
                 raise PluginError(
                     f"verifier {spec!r} asks a model, and none is named; say which, as in verify.model=policy"
+                    " (--model of the commands that judge a file or a run)"
                 )
             groups: dict[tuple[str, str, str], list[Item]] = {}
             for problem, sample in mine:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ from selftrain.backends.tokens import Tokenizer
 from selftrain.backends.transformers_sampler import TransformersSampler
 from selftrain.lab import EngineModel
 from selftrain.records import Problem, Verdict
+from tests.front_door import call, refused
 from tests.verifiers.asked import samples
 
 SUMS = {
@@ -100,3 +102,20 @@ def test_what_nano_cannot_say_abstains(pool: VerifierPool, model: EngineModel) -
     verdicts = judged(pool, model, name="judge", template="pointwise", scale=[0, 1], max_tokens=8)
     assert {verdict.status for verdict in verdicts.values()} <= {"abstain", "scored", "error"}
     assert all(v.score is not None and 0 <= v.score <= 1 for v in verdicts.values() if v.status == "scored")
+
+
+def test_the_commands_that_judge_ask_the_model_that_is_named(tmp_path: Path) -> None:
+    labelled = tmp_path / "labelled.jsonl"
+    rows = [
+        {"id": s.id, "prompt": p.text, "answer": p.answer, "response": s.text, "label": at % 4 == 0}
+        for at, (p, s) in enumerate(ITEMS)
+        if 0 < len(s.text) < 100
+    ]
+    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "--model" in refused("verify", "likelihood", "--in", labelled)
+    assert "did you mean nano?" in refused("audit", "likelihood", "--labelled", labelled, "--model", "nanoo")
+    answer = call("audit", "likelihood", "--labelled", labelled, "--model", "nano", "--json")
+    assert answer.code == 0, answer.err
+    found = json.loads(answer.out)["verifiers"][0]
+    assert found["undecided"]["scored"]["value"] == 1.0
+    assert found["auc"]["value"] > 0.5
