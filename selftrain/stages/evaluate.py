@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from selftrain import statistics
-from selftrain.errors import RecipeError
+from selftrain.errors import RecipeError, near
 from selftrain.lab import Lab
 from selftrain.recipe import Stage
 from selftrain.records import Metric, Outcome, Problem, Sample, Verdict
@@ -48,6 +48,8 @@ class Evaluate(Stage):
     model: str = "policy"
     which: str = "latest"
     stages: tuple[Stage, ...] = ()
+    measure: tuple[str, ...] = ()
+    """Those of `stages` whose samples are measured, the headline first; by default all that sample, in their order."""
     combine: str = "mean"
     """mean; vote: the commonest answer; best_by:NAME: the sample that verifier NAME scores highest."""
 
@@ -62,6 +64,13 @@ class Evaluate(Stage):
             raise RecipeError(
                 f"stage {self.name!r}: combine is {self.combine!r}; it can be mean, vote or best_by:VERIFIER"
             )
+        sampling = [stage.name for stage in self.stages or self._usual() if _samples(stage)]
+        for name in self.measure:
+            if name not in sampling:
+                raise RecipeError(
+                    f"stage {self.name!r}: measure names {name!r}, no stage of its own that samples"
+                    f"{near(name, sampling)} (there are {', '.join(sampling) or 'none'})"
+                )
 
     @property
     def reads(self) -> tuple[type[Any], ...]:
@@ -77,7 +86,7 @@ class Evaluate(Stage):
     def outcomes(self) -> tuple[str, ...]:
         """An accuracy or a pass@1 for each stage of its own that samples."""
         own = [self._mine(stage) for stage in self.stages or self._usual()]
-        return tuple(self._prefix(stage, at) + self._headline(stage) for at, stage in enumerate(own) if _samples(stage))
+        return tuple(self._prefix(stage, at) + self._headline(stage) for at, stage in enumerate(self._examined(own)))
 
     def expand(self) -> tuple[Stage, ...]:
         """Its own stages on its splits, then itself."""
@@ -104,9 +113,7 @@ class Evaluate(Stage):
         """Measure each generating stage on each split."""
         splits = part.split_of()
         responses = _responses(part)
-        for place, stage in enumerate(part.round.sources(self)):
-            if not _samples(stage):
-                continue
+        for place, stage in enumerate(self._examined(part.round.sources(self))):
             n, prefix, name = getattr(stage, "n", 1), self._prefix(stage, place), self._headline(stage)
             mine, made = responses[stage.name], _made(part, stage)
             for split in self.splits:
@@ -116,8 +123,12 @@ class Evaluate(Stage):
                     asked = {id: n * made[id] if made else n for id in problems}
                     yield from self._measured(groups, asked, prefix, name, split, part)
 
+    def _examined(self, own: Sequence[Stage]) -> list[Stage]:
+        sampling = {stage.name.removeprefix(f"{self.name}-"): stage for stage in own if _samples(stage)}
+        return [sampling[name] for name in self.measure or sampling]
+
     def _prefix(self, stage: Stage, place: int) -> str:
-        """The first stage that samples is the headline; the metrics of the others carry their name."""
+        """The first stage that is measured is the headline; the metrics of the others carry their name."""
         usual = not self.stages and getattr(stage, "n", 1) > 1
         return "" if place == 0 or usual else f"{stage.name.removeprefix(self.name + '-')}/"
 

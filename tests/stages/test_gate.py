@@ -92,3 +92,11 @@ def test_other_splits_and_metrics_have_no_say(tmp_path: Path) -> None:
 def test_the_test_split_is_not_for_the_gate() -> None:
     with pytest.raises(RecipeError, match="test split is for the report"):
         Gate(split="test")
+
+
+def test_problems_that_only_one_of_the_rounds_measured_have_no_say(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, VALID)
+    bench.past("evaluate", outcomes(right(10), VALID)[:30])
+    (found,) = bench.run(Gate(), {"evaluate": outcomes(right(25), VALID)[5:]})
+    assert found.outcome == "accepted"
+    assert "25 problems" in found.why
