@@ -12,7 +12,7 @@ from pathlib import Path
 from selftrain.backends.process import OWNER
 from selftrain.store import Store
 
-MODULES = {"engine": ("transformers_engine", "vllm_engine"), "trainer": ("trainer_child",), "worker": ("pool_worker",)}
+MODULES = {"engine": ("transformers_en", "vllm_engine"), "trainer": ("trainer_child",), "worker": ("pool_worker",)}
 
 
 class Launched:
@@ -31,13 +31,14 @@ class Launched:
         return self.process.wait(seconds)
 
     def family(self) -> dict[int, str]:
-        """Process id -> command line of every process it has started, wherever it hangs in the tree."""
+        """Process id -> name and command line of every process it has started, wherever it hangs in the tree."""
         found = {}
         for path in Path("/proc").glob("[0-9]*"):
             try:
                 environment = (path / "environ").read_bytes().split(b"\0")
                 state = (path / "stat").read_text().rpartition(")")[2].split()[0]
-                line = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                # What the nursery forked has its command line, and a name of its own, of 15 letters.
+                line = (path / "comm").read_text() + (path / "cmdline").read_text(errors="replace").replace("\0", " ")
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
             if f"{OWNER}={self.pid}".encode() in environment and state != "Z":
@@ -65,7 +66,7 @@ class Launched:
         return True
 
     def _one(self, role: str) -> int | None:
-        # A child's watcher has the child's command line; the child is the older of the two.
+        # A child's watcher has the child's name; the child is the older of the two.
         found = [pid for pid, line in self.family().items() if any(module in line for module in MODULES[role])]
         return min(found, default=None)
 

@@ -4,6 +4,8 @@ A child is `python -m MODULE` in a session of its own (Ctrl-C in the terminal do
 owner. Its main begins with `die_with_owner()`, before any heavy import; so does any grandchild that leaves the
 child's process group. The watcher is a process, not a thread: a thread cannot run while a regular expression or a
 kernel holds the interpreter's lock, and the owner may have died by SIGKILL without a chance to tell anyone.
+
+Children that would spend seconds on importing torch are started by `nursery.start` instead.
 """
 
 import contextlib
@@ -17,7 +19,7 @@ import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import selftrain
 from selftrain.errors import EngineError
@@ -33,10 +35,30 @@ POLL_SECONDS = 0.3
 """How often a watcher looks where the system has no pidfd."""
 
 
+class Process(Protocol):
+    """What a `Child` needs of its process; Popen has it."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    def poll(self) -> int | None:
+        """Return the exit status, or None while it runs."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end; raises subprocess.TimeoutExpired."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM, if it still runs."""
+
+    def kill(self) -> None:
+        """Send SIGKILL, if it still runs."""
+
+
 class Child:
     """A running child process: messages go both ways, its output goes to a log file."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", connection: "Connection[Any, Any]", log: Path) -> None:
+    def __init__(self, process: Process, connection: "Connection[Any, Any]", log: Path) -> None:
         self.process = process
         self.connection = connection
         self.log = log
@@ -82,12 +104,12 @@ class Child:
         return EngineError(f"{what} ({state}); the last lines of {self.log}:\n{self.tail()}")
 
     def close(self, timeout: float = 5.0) -> None:
-        """End the child: SIGTERM, and after `timeout` seconds SIGKILL, which all of its process group gets at last."""
+        """End the child: SIGTERM, and after `timeout` seconds SIGKILL; its watcher ends the rest of its group."""
         if self.process.poll() is None:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout)
-        _kill_group(self.pid)
+        self.process.kill()
         self.process.wait()
         self.connection.close()
 

@@ -1,15 +1,13 @@
 """Reward and process models behind `lab.Scorer`: a child process of the pool's, started at the first question."""
 
-import contextlib
-import os
-import signal
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from selftrain.backends.process import Child, start
+from selftrain.backends import nursery
+from selftrain.backends.process import Child
 from selftrain.errors import EngineError, ModelError
 from selftrain.records import Message
 
@@ -60,21 +58,23 @@ class ScorerProcess:
         """End the process; whoever waits for an answer gets an EngineError."""
         self._closed = True
         if (child := self._child) is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
+            child.process.kill()
         with self._asking:
             self._end()
 
     def _ask(self, *question: Any) -> Any:
         with self._asking:
-            if self._closed:
+            if self._child is None and not self._closed:
+                self._child = nursery.start("selftrain.backends.scorer_child", log=self._log)
+            child = self._child
+            # A first start takes seconds, in which it may be closed.
+            if child is None or self._closed:
                 raise EngineError("the scorer is closed")
-            self._child = self._child or start("selftrain.backends.scorer_child", log=self._log)
             try:
-                self._child.send(question)
-                kind, answer = self._child.recv()
+                child.send(question)
+                kind, answer = child.recv()
             except (EOFError, OSError):
-                failure = self._child.failure("the process that scores by reward models is gone")
+                failure = child.failure("the process that scores by reward models is gone")
                 self._end()
                 raise (EngineError("the scorer was closed while it was scoring") if self._closed else failure) from None
         if kind == "model":

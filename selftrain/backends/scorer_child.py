@@ -1,4 +1,4 @@
-"""The scorer's process: `python -m selftrain.backends.scorer_child` answers its owner's questions one by one."""
+"""The scorer's process, forked by the nursery: it answers its owner's questions one by one."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -23,7 +23,6 @@ class Model:
     """A loaded model with its tokenizer."""
 
     def __init__(self, name: str, kind: str) -> None:
-        # First of all, since what follows takes seconds to import.
         folder = folder_of(name)
         import torch
         from transformers import AutoTokenizer
@@ -100,7 +99,7 @@ def folder_of(name: str) -> Path:
     return checkpoints.serve_of(folder) if (folder / "checkpoint.json").is_file() else models.resolve(name)
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Answer until the owner hangs up."""
     die_with_owner()
     pipe = owner_pipe()
@@ -120,7 +119,3 @@ def main() -> None:
             pipe.send(("model", str(error)))
         except Unfit as error:
             pipe.send(("question", str(error)))
-
-
-if __name__ == "__main__":
-    main()

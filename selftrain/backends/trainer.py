@@ -1,14 +1,15 @@
-"""The trainer: TRL and PEFT in a child process, behind the protocol of the lab."""
+"""The trainer: TRL and PEFT in child processes, behind the protocol of the lab."""
 
+import contextlib
 import json
 import pickle
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from selftrain.backends import arguments, checkpoints, models, process, rows
+from selftrain.backends import arguments, checkpoints, models, nursery, process, rows
 from selftrain.errors import ConfigError, EngineError, near
 from selftrain.lab import Progress, Trained, TrainJob
 from selftrain.records import JsonValue
@@ -40,6 +41,9 @@ FIXED: Mapping[str, str] = {
 }  # fmt: skip
 """Arguments of TRL's config that would have no effect or a wrong one, and why."""
 MEMORY = ("out of memory", "outofmemory", "can't allocate memory", "memoryerror", "std::bad_alloc", "exit status -9")
+CHILD = "selftrain.backends.trainer_child"
+PRELOAD = {"prepare": nursery.MODELS, "train": ("selftrain.backends.finetune",)}
+"""What each kind of task imports."""
 
 
 def argument_names(loss: str = "sft") -> frozenset[str]:
@@ -57,7 +61,7 @@ def check(settings: Mapping[str, JsonValue], lora: Mapping[str, JsonValue], loss
 
 
 class TrlTrainer:
-    """Trains in a child process that is started at first use and kept for the next training."""
+    """Does each task in a child process of its own: its memory goes with it, and what it breaks."""
 
     kind = "trl"
 
@@ -66,12 +70,13 @@ class TrlTrainer:
             raise ConfigError(f"the accelerate config {launch} is not there; `accelerate config` writes one")
         self.version = f"trl {version('trl')}, peft {version('peft')}, transformers {version('transformers')}"
         self._log, self._python, self._launch = log, python, launch
-        self._server: process.Child | None = None
+        self._child: process.Child | None = None
+        self._closed = False
 
     @property
     def pid(self) -> int | None:
         """The process id of the training process, if one runs."""
-        return self._server.pid if self._server else None
+        return self._child.pid if self._child else None
 
     def prepare(self, model: Path, out: Path) -> str:
         """Make a checkpoint folder of a model folder (round 0); return the hash of its weights."""
@@ -94,10 +99,9 @@ class TrlTrainer:
         return Trained(path=result, id=checkpoints.read(result).id, **{**figures, "loss": tuple(figures["loss"])})
 
     def close(self) -> None:
-        """End its processes."""
-        if self._server:
-            self._server.close()
-            self._server = None
+        """End its process; whoever waits for it gets an error."""
+        self._closed = True
+        self._end()
 
     def _check(self, job: TrainJob) -> None:
         for value, known, what in ((job.loss, LOSSES, "loss"), (job.adapter, ADAPTERS, "adapter")):
@@ -115,62 +119,53 @@ class TrlTrainer:
         rows.check(job.rows, longest=longest, model=master, loss=job.loss, reference=reference)
 
     def _ask(self, kind: str, details: object, progress: Progress) -> Any:
-        if self._server is None or self._server.returncode is not None:
-            self.close()
-            self._server = process.start("selftrain.backends.trainer_child", log=self._log, python=self._python)
-        stays = False
-        try:
-            self._server.send((kind, details))
-            outcome, stays = _follow(self._server, kind, progress)
-        finally:
-            if not stays:
-                self.close()
-        return _unwrapped(outcome)
+        child = nursery.start(CHILD, log=self._log, preload=PRELOAD[kind], python=self._python)
+        # A child that is gone already is heard of next.
+        with contextlib.suppress(OSError):
+            child.send((kind, details))
+        return self._follow(child, "the training" if kind == "train" else "preparing the model", progress)
 
     def _train_launched(self, job: TrainJob, config: Path, progress: Progress) -> None:
         file = job.out / "job.pickle"
         file.write_bytes(pickle.dumps(job))
-        command = ("selftrain.backends.trainer_child", "--launch", str(config), str(file))
-        child = process.start(*command, log=self._log, python=self._python)
         try:
-            _unwrapped(_follow(child, "train", progress).outcome)
+            child = process.start(CHILD, "--launch", str(config), str(file), log=self._log, python=self._python)
+            self._follow(child, "the training", progress)
         finally:
-            child.close()
             for path in (file, file.with_suffix(".steps")):
                 path.unlink(missing_ok=True)
 
+    def _follow(self, child: process.Child, what: str, progress: Progress) -> Any:
+        self._child = child
+        try:
+            if self._closed:
+                raise EngineError("the trainer is closed")
+            return _heard_out(child, what, progress)
+        finally:
+            self._end()
 
-class _Reply(NamedTuple):
-    outcome: Any
-    """What the task returned, or the exception that ended it."""
-    stays: bool
-    """Whether the process takes another task."""
+    def _end(self) -> None:
+        if child := self._child:
+            child.close()
+            self._child = None
 
 
-def _follow(child: process.Child, kind: str, progress: Progress) -> _Reply:
-    """Hear a task out: its steps, and what came of it."""
-    what = "the training" if kind == "train" else "preparing the model"
+def _heard_out(child: process.Child, what: str, progress: Progress) -> Any:
+    """Pass a task's steps on, and return what it returned or raise what it raised."""
     while True:
         try:
             message = child.recv()
         except (EOFError, OSError):
-            return _Reply(_explained(child.failure(f"{what} ended: its process is gone")), False)
+            raise _explained(child.failure(f"{what} failed: its process is gone")) from None
         match message:
             case ("steps", int(steps)):
                 progress(steps)
-            case (("done" | "error"), outcome, bool(stays)):
-                return _Reply(outcome, stays)
-            case ("ended", int(status), bool(stays)):
-                why = f"{what} failed (exit status {status}); the last lines of {child.log}:\n{child.tail()}"
-                return _Reply(_explained(EngineError(why)), stays)
+            case ("done", outcome):
+                return outcome
+            case ("error", Exception() as error):
+                raise error
             case _:
                 raise EngineError(f"{what} sent a message that is not understood: {message!r}")
-
-
-def _unwrapped(outcome: Any) -> Any:
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
 
 
 def _explained(error: EngineError) -> EngineError:

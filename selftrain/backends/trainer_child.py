@@ -1,11 +1,8 @@
 """The training process.
 
-    python -m selftrain.backends.trainer_child                        serves jobs that come over its pipe
-    python -m selftrain.backends.trainer_child --launch CONFIG JOB    has `accelerate launch` run one job
-    python -m selftrain.backends.trainer_child --job JOB              one rank of a launched job
-
-Importing TRL costs seconds, so the server imports it once and forks for each job; a fork starts clean, and all its
-memory goes with it. Where there is an accelerator, whose driver does not survive a fork, it does one job and ends.
+forked by the nursery     does the task that comes over its pipe, and ends
+--launch CONFIG JOB       has `accelerate launch` run one job
+--job JOB                 is one rank of a launched job
 """
 
 import os
@@ -13,25 +10,21 @@ import pickle
 import subprocess
 import sys
 import time
-import traceback
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from selftrain.backends import process
+from selftrain.backends import checkpoints, process
 from selftrain.errors import SelftrainError
-from selftrain.lab import TrainJob
-
-Task = Callable[[Callable[[int], None]], object]
+from selftrain.lab import Progress, TrainJob
 
 
 def main(arguments: list[str]) -> int:
-    """Serve, launch, or be a rank."""
+    """Do a task, launch, or be a rank."""
     process.die_with_owner()
     match arguments:
         case []:
-            return _serve(process.owner_pipe())
+            return _do(process.owner_pipe())
         case ["--launch", config, job]:
             return _launch(process.owner_pipe(), config, Path(job))
         case ["--job", job]:
@@ -39,49 +32,27 @@ def main(arguments: list[str]) -> int:
     raise SystemExit(f"unknown arguments: {arguments}")
 
 
-def _serve(pipe: "Connection[Any, Any]") -> int:
-    # Asked through NVML, whether there is a GPU does not start the driver, which must not happen before a fork.
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-    import torch
-
-    from selftrain.backends import checkpoints, finetune
-
-    forks = not torch.accelerator.is_available()
-    while True:
-        try:
-            kind, details = pipe.recv()
-        except EOFError:
-            return 0
-
-        def task(progress: Callable[[int], None], kind: str = kind, details: Any = details) -> object:
-            if kind == "prepare":
-                return checkpoints.prepare(*details)
-            finetune.run(details, progress)
-            return None
-
-        if not forks:
-            return _do(task, pipe, stays=False)
-        pid = os.fork()
-        if pid == 0:
-            os._exit(_do(task, pipe, stays=True))
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if status:
-            pipe.send(("ended", status, True))
-
-
-def _do(task: Task, pipe: "Connection[Any, Any]", *, stays: bool) -> int:
-    """Do a task, and send what came of it unless it crashed: then the log has the traceback."""
+def _do(pipe: "Connection[Any, Any]") -> int:
+    """Do a task, and send what came of it unless it crashes: then the log has the traceback."""
+    kind, details = pipe.recv()
     try:
-        pipe.send(("done", task(lambda steps: pipe.send(("steps", steps))), stays))
+        message: tuple[str, object] = ("done", _done(kind, details, lambda steps: pipe.send(("steps", steps))))
     except SelftrainError as error:
-        pipe.send(("error", error, stays))
-    except BaseException:
-        traceback.print_exc()
-        return 1
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        message = ("error", error)
+    # The owner ends this process as soon as it has the message.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pipe.send(message)
     return 0
+
+
+def _done(kind: str, details: Any, progress: Progress) -> str | None:
+    if kind == "prepare":
+        return checkpoints.prepare(*details)
+    from selftrain.backends import finetune
+
+    finetune.run(details, progress)
+    return None
 
 
 def _launch(pipe: "Connection[Any, Any]", config: str, job: Path) -> int:
@@ -100,7 +71,8 @@ def _launch(pipe: "Connection[Any, Any]", config: str, job: Path) -> int:
         if status is not None:
             break
         time.sleep(0.3)
-    pipe.send(("done", None, False) if status == 0 else ("ended", status, False))
+    if status == 0:
+        pipe.send(("done", None))
     return status
 
 

@@ -1,4 +1,4 @@
-"""The transformers sampler's process: `python -m selftrain.backends.transformers_engine SETTINGS`.
+"""The transformers sampler's process, forked by the nursery.
 
 Jobs are done one after the other and a batch never holds requests of two jobs, so what a job samples depends on
 nothing but the weights, its requests and its seeds.
@@ -6,7 +6,6 @@ nothing but the weights, its requests and its seeds.
 
 import json
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -159,12 +158,12 @@ class Refused(Exception):
     """The model cannot be sampled here; the text says why."""
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Load the model that the first argument names, and serve."""
     die_with_owner()
     pipe = owner_pipe()
     try:
-        engine = Engine(pipe, json.loads(sys.argv[1]))
+        engine = Engine(pipe, json.loads(arguments[0]))
     except Refused as refusal:
         pipe.send(("refused", str(refusal)))
         return
@@ -173,7 +172,3 @@ def main() -> None:
         engine.serve()
     except EOFError:
         return
-
-
-if __name__ == "__main__":
-    main()

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from selftrain.backends import nursery
 from selftrain.backends.engine_sampler import EngineSampler
-from selftrain.backends.process import Child, start
+from selftrain.backends.process import Child
 from selftrain.backends.served import Served, gap, refuse_incomplete, same_model, served
 from selftrain.backends.vllm import TOLERANCE
 from selftrain.errors import ConfigError, EngineError, near
@@ -24,6 +25,7 @@ SETTINGS: dict[str, JsonValue] = {
     "threads": None,
 }
 """Settings and their defaults; None is what model and machine have."""
+PRELOAD = (*nursery.MODELS, "selftrain.backends.decoding")
 
 
 class TransformersSampler(EngineSampler):
@@ -83,7 +85,9 @@ class TransformersSampler(EngineSampler):
         settings = {"model": str(self._served.folder), **self._settings}
         quiet = {"TOKENIZERS_PARALLELISM": "false"}
         env = {name: value for name, value in quiet.items() if name not in os.environ}
-        return start(self.module, json.dumps(settings), log=self._log, python=self._python, env=env)
+        return nursery.start(
+            self.module, json.dumps(settings), log=self._log, preload=PRELOAD, python=self._python, env=env
+        )
 
     def _probe(self, new: Served) -> None:
         self.gap = None

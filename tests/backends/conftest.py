@@ -27,7 +27,7 @@ def process_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="session")
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrlTrainer]:
-    """One warm trainer for all tests: each start of one costs seconds."""
+    """One trainer for all tests."""
     trainer = TrlTrainer(log=tmp_path_factory.mktemp("trainer") / "trainer.log")
     yield trainer
     trainer.close()

@@ -159,10 +159,13 @@ def test_closing_tells_who_waits(tmp_path: Path) -> None:
         except EngineError as error:
             met.append(error)
 
+    with pytest.raises(ModelError):
+        scorer.score("nowhere/at/all", [talk("4")])
+    assert scorer.pid is not None
+    os.kill(scorer.pid, signal.SIGSTOP)
     thread = threading.Thread(target=ask)
     thread.start()
-    while scorer.pid is None:
-        time.sleep(0.01)
+    time.sleep(0.5)
     scorer.close()
     thread.join(10)
     assert "closed while it was scoring" in str(met[0])
