@@ -19,7 +19,7 @@ from trl import RewardConfig, SFTConfig
 from selftrain.backends import checkpoints, classifiers, preference, rows
 from selftrain.backends.preference_trainer import KtoTrainer, PreferenceTrainer, TwoCollator
 from selftrain.backends.reward_trainer import PairCollator, PairTrainer, StepCollator, StepTrainer
-from selftrain.backends.row_trainer import LOSSES, RowCollator, RowSFTTrainer
+from selftrain.backends.row_trainer import LOSSES, ReferredTrainer, RowCollator, RowSFTTrainer
 from selftrain.backends.tokens import end_of_turn
 from selftrain.lab import Progress, TrainJob
 
@@ -40,9 +40,10 @@ class Method(NamedTuple):
 
 METHODS = {
     "sft": Method(RowSFTTrainer, RowCollator, SFTConfig),
+    "poft": Method(ReferredTrainer, RowCollator, SFTConfig),
     "reward": Method(PairTrainer, PairCollator, RewardConfig, "reward"),
     "steps": Method(StepTrainer, StepCollator, RewardConfig, "steps"),
-    **dict.fromkeys(("dpo", "spin", "orpo", "simpo"), Method(PreferenceTrainer, TwoCollator, SFTConfig)),
+    **dict.fromkeys(("dpo", "spin", "orpo", "asft", "simpo"), Method(PreferenceTrainer, TwoCollator, SFTConfig)),
     "kto": Method(KtoTrainer, TwoCollator, SFTConfig),
 }
 
@@ -133,10 +134,10 @@ def _trainer(job: TrainJob, model: Path, work: Path, progress: Progress) -> Any:
         peft_config=_lora(job) if job.adapter == "lora" else None,
         callbacks=[Keeper(progress, timed="save_strategy" not in job.settings)],
     )
+    settings = {name: value for name, value in job.loss_settings.items() if name != "reference"}
     if job.loss in LOSSES:
-        trainer.loss = LOSSES[job.loss]
+        trainer.loss = partial(LOSSES[job.loss], **settings)
     if job.loss in preference.LOSSES:
-        settings = {name: value for name, value in job.loss_settings.items() if name != "reference"}
         trainer.preference = partial(preference.LOSSES[job.loss], **settings)
     return trainer
 
@@ -161,7 +162,7 @@ def _data(job: TrainJob, model: Path, tokenizer: Any) -> Mapping[str, list[Any]]
         return rows.singles(job.rows)
     if job.loss in preference.LOSSES:
         return rows.preferences(job.rows, reference=job.loss_settings.get("reference", ""))
-    return rows.columns(job.rows)
+    return rows.columns(job.rows, reference=job.loss_settings.get("reference", ""))
 
 
 class Keeper(TrainerCallback):  # type: ignore[misc]

@@ -70,6 +70,13 @@ def orpo(batch: Pairs, *, beta: float) -> Judged:
     return Judged(-chosen - beta * ratio, beta * chosen, beta * rejected)
 
 
+def asft(batch: Pairs, *, beta: float) -> Judged:
+    """ASFT (arXiv:2409.10571): NLL of the chosen per token, and of each side by itself that it is likely, or not."""
+    chosen, rejected = batch.chosen / batch.chosen_lengths, batch.rejected / batch.rejected_lengths
+    aligned = logsigmoid(_log_odds(chosen)) + logsigmoid(-_log_odds(rejected))
+    return Judged(-chosen - beta * aligned, beta * chosen, beta * rejected)
+
+
 def simpo(batch: Pairs, *, beta: float, gamma: float) -> Judged:
     """SimPO (arXiv:2405.14734): mean log-probabilities as rewards, a target margin, no reference."""
     chosen = beta * batch.chosen / batch.chosen_lengths
@@ -111,4 +118,11 @@ def _mean(values: Tensor) -> float:
     return float(values.detach().float().mean()) if len(values) else 0.0
 
 
-LOSSES: Mapping[str, Callable[..., Judged]] = {"dpo": dpo, "spin": spin, "orpo": orpo, "simpo": simpo, "kto": kto}
+LOSSES: Mapping[str, Callable[..., Judged]] = {
+    "dpo": dpo,
+    "spin": spin,
+    "orpo": orpo,
+    "asft": asft,
+    "simpo": simpo,
+    "kto": kto,
+}

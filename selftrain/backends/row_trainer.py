@@ -13,6 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 from trl import SFTTrainer
 from trl.trainer.utils import add_fused_lm_head
 
@@ -28,8 +29,8 @@ class Scored(NamedTuple):
 
     policy: Tensor
     """Log-probabilities under the model in training; 0 where a token is not trained."""
-    reference: Mapping[str, Tensor]
-    """Each row's summed log-probability under other models, by name."""
+    reference: Tensor
+    """Each row's summed log-probability under another model; 0 for losses without one."""
     lengths: Tensor
     """Trained tokens of each row."""
     weights: Tensor
@@ -45,7 +46,16 @@ def sft(batch: Scored) -> Tensor:
     return -(batch.policy.sum(1) * batch.weights).sum() / batch.items.clamp(min=1)
 
 
-LOSSES: Mapping[str, Loss] = {"sft": sft}
+def poft(batch: Scored, *, beta: float) -> Tensor:
+    """PoFT (arXiv:2412.12865): favour the model over another one on the same rows, by log-probability per token.
+
+    A row counts by its tokens, as in sft: its gradient is that of sft, times the chance that the other model is ahead.
+    """
+    margins = beta * (batch.policy.sum(1) - batch.reference) / batch.lengths.clamp(min=1)
+    return -(logsigmoid(margins) / beta * batch.lengths * batch.weights).sum() / batch.items.clamp(min=1)
+
+
+LOSSES: Mapping[str, Callable[..., Tensor]] = {"sft": sft, "poft": poft}
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,7 @@ class RowCollator:
             "attention_mask": padded([[1] * len(row["input_ids"]) for row in rows], 0),
             "labels": padded([row["labels"] for row in rows], IGNORED),
             "weight": torch.tensor([row["weight"] for row in rows], dtype=torch.float32),
+            "reference": torch.tensor([row.get("reference", 0.0) for row in rows], dtype=torch.float32),
         }
 
 
@@ -137,7 +148,7 @@ class RowTrainer:
         lengths = labels[:, 1:].ne(IGNORED).sum(1)
         items = lengths.sum() if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
         policy = token_log_probs(model, inputs["input_ids"], inputs["attention_mask"], labels)
-        loss = self.loss(Scored(policy, {}, lengths, inputs["weight"], items.to(policy.device)))
+        loss = self.loss(Scored(policy, inputs["reference"], lengths, inputs["weight"], items.to(policy.device)))
         if self.args.average_tokens_across_devices and num_items_in_batch is not None:
             # `items` counts every device's tokens, and the gradients are averaged over the devices.
             loss = loss * self.accelerator.num_processes
@@ -160,6 +171,12 @@ class RowTrainer:
 
 class RowSFTTrainer(RowTrainer, SFTTrainer):  # type: ignore[misc]
     """SFT on rows."""
+
+
+class ReferredTrainer(RowSFTTrainer):
+    """A loss on rows that asks what another model thinks of them."""
+
+    columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels", "weight", "reference")
 
 
 def token_log_probs(model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:

@@ -13,10 +13,11 @@ from selftrain import tables
 from selftrain.errors import DataError
 from selftrain.records import Row
 
-PAIRED = frozenset({"reward", "dpo", "spin", "orpo", "simpo"})
+PAIRED = frozenset({"reward", "dpo", "spin", "orpo", "simpo", "asft"})
 """Losses on pairs."""
 KINDS = {
     "sft": {"example"},
+    "poft": {"example"},
     "steps": {"example"},
     **{loss: {"chosen", "rejected"} for loss in (*sorted(PAIRED), "kto")},
 }
@@ -83,11 +84,18 @@ def _labelled(row: Mapping[str, Any]) -> bool:
     return len(row["labels"]) == len(steps) and all(steps) and all(0 <= label <= 1 for label in row["labels"])
 
 
-def columns(files: Sequence[Path]) -> dict[str, list[Any]]:
-    """Return the rows as columns: id, input_ids, labels (-100 where a token is not trained), weight."""
+def columns(files: Sequence[Path], *, reference: str = "") -> dict[str, list[Any]]:
+    """Return the rows as columns: id, input_ids, labels (-100 where a token is not trained), weight.
+
+    With the name of a reference also its log-probabilities, as they are stored in the rows.
+    """
     found: dict[str, list[Any]] = {"id": [], "input_ids": [], "labels": [], "weight": []}
+    if reference:
+        found["reference"] = []
     for file in files:
-        for row in tables.read_table(Row, file, ["id", "segments", "weight"]).to_pylist():
+        for row in tables.read_table(Row, file, ["id", "segments", "weight", "reference"]).to_pylist():
+            if reference:
+                found["reference"].append(float(json.loads(row["reference"])[reference]))
             found["id"].append(row["id"])
             found["weight"].append(row["weight"])
             found["input_ids"].append([token for part in row["segments"] for token in part["ids"]])

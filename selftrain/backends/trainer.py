@@ -14,7 +14,7 @@ from selftrain.errors import ConfigError, EngineError, near
 from selftrain.lab import Progress, Trained, TrainJob
 from selftrain.records import JsonValue
 
-LOSSES = frozenset({"sft", "reward", "steps", "dpo", "spin", "orpo", "simpo", "kto"})
+LOSSES = frozenset(rows.KINDS)
 HEADED = frozenset({"reward", "steps"})
 """Losses of models with heads of their own."""
 ADAPTERS = frozenset({"lora", "full"})

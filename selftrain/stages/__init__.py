@@ -9,11 +9,12 @@ from selftrain.stages.generate import Generate, Gold
 from selftrain.stages.propose import Adopt, Credit, Propose
 from selftrain.stages.reference import Reference
 from selftrain.stages.select import Pair, Select
-from selftrain.stages.train import DPO, KTO, ORPO, SFT, SPIN, Reward, SimPO, Steps, Train
+from selftrain.stages.splice import Splice, Spliced
+from selftrain.stages.train import ASFT, DPO, KTO, ORPO, SFT, SPIN, PoFT, Reward, SimPO, Steps, Train
 from selftrain.stages.verify import Audit, Verify
 
 __all__ = [
-    "DPO", "KTO", "ORPO", "SFT", "SPIN", "Adopt", "Audit", "Corrupt", "Credit", "Evaluate", "FindThreshold",
-    "Gate", "Generate", "Gold", "MakeExamples", "MakePairs", "Pair", "Propose", "Reference", "Reward", "Select",
-    "SimPO", "Steps", "Train", "Verify",
+    "ASFT", "DPO", "KTO", "ORPO", "SFT", "SPIN", "Adopt", "Audit", "Corrupt", "Credit", "Evaluate", "FindThreshold",
+    "Gate", "Generate", "Gold", "MakeExamples", "MakePairs", "Pair", "PoFT", "Propose", "Reference", "Reward", "Select",
+    "SimPO", "Splice", "Spliced", "Steps", "Train", "Verify",
 ]  # fmt: skip

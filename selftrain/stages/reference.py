@@ -14,7 +14,7 @@ from selftrain.round import Part
 
 @dataclass(frozen=True, kw_only=True)
 class Reference(Stage):
-    """Write the rows it reads again, with the log-probability of their trained tokens under a model, named by `which`.
+    """Write the rows it reads again, with the log-probability of their trained tokens under a model, named by `key`.
 
     The Train after it must name it in of=, or it would read the rows twice. The figures are the sampling engine's, in
     its precision; the reference `start` needs no such stage.
@@ -23,6 +23,10 @@ class Reference(Stage):
     model: str = "policy"
     which: Literal["base", "previous"] = "base"
     """base: the model given; previous: what sampled this round."""
+    key: str = ""
+    """The name under which rows keep it; by default `which`."""
+    trained: str = ""
+    """The model whose rows these are, where it is another one: the two must have one tokenizer."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -32,7 +36,7 @@ class Reference(Stage):
     @property
     def uses(self) -> tuple[Resource, ...]:
         """What it works with."""
-        return ("sampler",)
+        return ("sampler", "tokens") if self.trained else ("sampler",)
 
     @property
     def reads(self) -> tuple[type[Any], ...]:
@@ -51,14 +55,20 @@ class Reference(Stage):
 
     def words(self) -> dict[str, str]:
         """Under which model."""
-        return {"scores": f"rows under {self.model}/{self.which}"}
+        return {"scores": f"rows under {self.model}/{self.which}" + (f" as {self.key}" if self.key else "")}
 
     def run(self, part: Part, lab: Lab) -> Iterator[Row | Quarantined]:
         """Score the shard's rows; where one of a pair is longer than the model's context, the pair is left out."""
         rows = part.read(Row)
         if not rows:
             return
-        sampler = lab.sampler(part.checkpoint(self.model, self.which))
+        checkpoint = part.checkpoint(self.model, self.which)
+        if self.trained and lab.tokens(part.checkpoint(self.trained)).id != lab.tokens(checkpoint).id:
+            raise RecipeError(
+                f"stage {self.name!r}: the rows are in {self.trained}'s tokens, and {self.model} has another tokenizer"
+                " or chat template, so it can't score them; take a model of the same family"
+            )
+        sampler = lab.sampler(checkpoint)
         sizes: dict[str, int] = defaultdict(int)
         for row in rows:
             sizes[row.group or row.id] = max(sizes[row.group or row.id], sum(len(part.ids) for part in row.segments))
@@ -66,7 +76,7 @@ class Reference(Stage):
         found = {row.id: sum_of for row, sum_of in zip(fitting, self._sums(fitting, sampler.score), strict=True)}
         for row in rows:
             if row.id in found:
-                yield replace(row, reference={**row.reference, self.which: found[row.id]})
+                yield replace(row, reference={**row.reference, self.key or self.which: found[row.id]})
             else:
                 why = f"the row or its partner has {sizes[row.group or row.id]} tokens, the context {sampler.context}"
                 yield Quarantined(problem="", index=0, why=f"row {row.id}: {why}")

@@ -96,6 +96,36 @@ class ORPO:
 
 
 @dataclass(frozen=True, slots=True)
+class ASFT:
+    """Aligned supervised fine-tuning (arXiv:2409.10571): the chosen made likely and the rejected unlikely, each by
+    itself, by mean log-probability; and the response's NLL, per token. No reference."""
+
+    name: ClassVar[str] = "asft"
+    beta: float = 0.1
+    """Weight of the two against the NLL."""
+
+    def __post_init__(self) -> None:
+        _positive(self)
+
+
+@dataclass(frozen=True, slots=True)
+class PoFT:
+    """Preference-oriented fine-tuning (arXiv:2412.12865), weighted by row: on the same rows the model is to be ahead
+    of another one, by log-probability per token. What the other one finds unlikely counts for less."""
+
+    name: ClassVar[str] = "poft"
+    beta: float = 1.0
+    """How sharply a lead counts."""
+    reference: str = "aligned"
+    """The name under which a `Reference` has stored the other model's log-probabilities."""
+
+    def __post_init__(self) -> None:
+        _positive(self)
+        if self.reference in ("", "start"):
+            raise RecipeError(f"poft: reference is {self.reference!r}; name what a Reference stores in the rows")
+
+
+@dataclass(frozen=True, slots=True)
 class SimPO:
     """Preference by mean log-probability with a target margin (arXiv:2405.14734): no reference."""
 
@@ -126,7 +156,7 @@ class KTO:
             raise RecipeError(f"kto: reference is {self.reference!r}; only start knows its mismatched responses")
 
 
-def _positive(loss: "DPO | SPIN | ORPO | SimPO | KTO") -> None:
+def _positive(loss: "DPO | SPIN | ORPO | ASFT | PoFT | SimPO | KTO") -> None:
     if not loss.beta > 0:
         raise RecipeError(f"{loss.name}: beta is {loss.beta}, but must be above 0")
 
@@ -140,7 +170,7 @@ def _referenced(loss: "DPO | SPIN") -> None:
 class Train(Stage):
     """Fine-tune a model; every Train begins a fresh adapter and optimizer."""
 
-    loss: SFT | Reward | Steps | DPO | SPIN | ORPO | SimPO | KTO = SFT()
+    loss: SFT | Reward | Steps | DPO | SPIN | ORPO | ASFT | PoFT | SimPO | KTO = SFT()
     model: str = "policy"
     start: Literal["base", "latest", "best"] = "base"
     """The weights it begins with."""
@@ -189,10 +219,11 @@ class Train(Stage):
     def fits(self, earlier: Sequence[Stage]) -> None:
         """The reference is the start, or a Reference that it reads stores it in the rows."""
         read = [each for each in earlier if isinstance(each, Reference) and (not self.of or each.name in self.of)]
-        if self._reference not in ("", "start") and self._reference not in {each.which for each in read}:
+        if self._reference not in ("", "start") and self._reference not in {each.key or each.which for each in read}:
+            field = "which" if self._reference in ("base", "previous") else "key"
             raise RecipeError(
                 f"stage {self.name!r}: the reference of its loss is {self._reference!r}; put "
-                f"Reference(which={self._reference!r}) before it, and its name in of="
+                f"Reference({field}={self._reference!r}) before it, and its name in of="
             )
 
     @property

@@ -21,6 +21,7 @@ LOSSES: dict[str, dict[str, Any]] = {
     "dpo": DPO,
     "spin": {"beta": 0.5},
     "orpo": {"beta": 0.5},
+    "asft": {"beta": 0.5},
     "simpo": {"beta": 2.0, "gamma": 1.0},
     "kto": {"beta": 0.5, "desirable": 1.5, "undesirable": 1.0},
 }
@@ -203,6 +204,22 @@ def test_orpo_and_simpo_are_the_formulas() -> None:
     assert all(math.isfinite(value) for value in certain.tolist())
 
 
+def test_asft_is_the_formula() -> None:
+    """By itself each side's mean probability p, or 1 - p: the sigmoid of log odds is the probability."""
+    from selftrain.backends.preference import asft
+
+    sides = [(math.exp(-3 / 2), math.exp(-4 / 4)), (math.exp(-8 / 5), math.exp(-5 / 3))]
+    wanted = [-math.log(c) - 0.5 * (math.log(c) + math.log(1 - r)) for c, r in sides]
+    assert asft(pair_batch(), beta=0.5).losses.tolist() == pytest.approx(wanted)
+    # The two sides are apart: what the rejected one adds does not depend on the chosen one, as in ORPO it would.
+    other = asft(pair_batch(rejected=[-2.0, -6.0]), beta=0.5).losses
+    likelier = asft(pair_batch(chosen=[-1.0, -1.0], rejected=[-2.0, -6.0]), beta=0.5).losses
+    plain = asft(pair_batch(chosen=[-1.0, -1.0]), beta=0.5).losses
+    assert (likelier - plain).tolist() == pytest.approx((other - asft(pair_batch(), beta=0.5).losses).tolist())
+    certain = asft(pair_batch(chosen=[0.0, -1e-9], rejected=[0.0, -1e-9]), beta=0.5).losses
+    assert all(math.isfinite(value) for value in certain.tolist())
+
+
 def test_orpos_odds_are_trls_own() -> None:
     import torch
     from trl.experimental.orpo import ORPOTrainer
@@ -251,7 +268,9 @@ def job(start: Path, out: Path, loss: str, rows: Sequence[Row] | None = None, **
     )
 
 
-@pytest.mark.parametrize(("loss", "adapter"), [("dpo", "lora"), ("dpo", "full"), ("orpo", "lora"), ("kto", "lora")])
+@pytest.mark.parametrize(
+    ("loss", "adapter"), [("dpo", "lora"), ("dpo", "full"), ("orpo", "lora"), ("asft", "lora"), ("kto", "lora")]
+)
 def test_a_model_learns_its_preferences(
     trainer: TrlTrainer, start: Path, tmp_path: Path, loss: str, adapter: str
 ) -> None:

@@ -1,6 +1,8 @@
 """The row trainer's loss against TRL's own, and what a batch looks like."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,9 @@ import pytest
 
 from selftrain.backends import rows as rows_module
 from selftrain.backends import trainer as trainer_module
+from selftrain.backends.trainer import TrlTrainer
+from selftrain.errors import DataError
+from selftrain.lab import TrainJob
 from selftrain.records import Row
 from tests.backends import tiny
 
@@ -62,6 +67,63 @@ def test_a_row_of_weight_zero_only_counts_its_tokens(tiny_model: Path, tmp_path:
     alone = first_loss(tiny_model, [kept], tmp_path / "alone")
     both = first_loss(tiny_model, [kept, silent], tmp_path / "both")
     assert both == pytest.approx(alone * 2 / 6, rel=1e-5)
+
+
+def scored(policy: list[list[float]], reference: list[float], weights: list[float]) -> Any:
+    """Rows of two and of three trained tokens."""
+    import torch
+
+    from selftrain.backends.row_trainer import Scored
+
+    lengths = torch.tensor([2, 3])
+    values = torch.tensor(policy, dtype=torch.float64, requires_grad=True)
+    return Scored(values, torch.tensor(reference), lengths, torch.tensor(weights), lengths.sum())
+
+
+def test_poft_is_the_formula_and_its_gradient_that_of_sft_times_the_others_chance() -> None:
+    import torch
+
+    from selftrain.backends.row_trainer import poft, sft
+
+    policy, reference, weights = [[-1.0, -2.0, 0.0], [-0.5, -1.0, -3.0]], [-2.0, -6.0], [1.0, 0.5]
+    margins = [(-3.0 + 2.0) / 2, (-4.5 + 6.0) / 3]
+    batch = scored(policy, reference, weights)
+    loss = poft(batch, beta=1.0)
+    ahead = [1 / (1 + math.exp(-m)) for m in margins]
+    wanted = -sum(w * n * math.log(a) for w, n, a in zip(weights, (2, 3), ahead, strict=True)) / 5
+    assert float(loss.detach()) == pytest.approx(wanted)
+    (found,) = torch.autograd.grad(loss, batch.policy)
+    plain = scored(policy, reference, weights)
+    (gradient,) = torch.autograd.grad(sft(plain), plain.policy)
+    chances = torch.tensor([[1 - a] for a in ahead], dtype=torch.float64)
+    assert torch.allclose(found, gradient * chances)
+    # A reference that is left out would be seen: the second row is ahead of it, the first behind.
+    assert float(poft(scored(policy, [0.0, 0.0], weights), beta=1.0).detach()) != pytest.approx(wanted, rel=0.05)
+
+
+def test_a_row_that_the_other_model_finds_unlikely_counts_for_less(
+    trainer: TrlTrainer, start: Path, tmp_path: Path
+) -> None:
+    rows = tiny.sums(8)
+
+    def loss(name: str, reference: float) -> float:
+        given = [replace(row, reference={"aligned": reference}) for row in rows]
+        file = tiny.write(given, tmp_path / f"{name}.parquet")
+        job = TrainJob(
+            rows=(file,), start=start, out=tmp_path / name, loss="poft", settings={"num_train_epochs": 1},
+            loss_settings={"beta": 1.0, "reference": "aligned"},
+        )  # fmt: skip
+        return trainer.train(job, lambda steps: None).loss[0]
+
+    # Far ahead of the other model there is nothing left to learn; far behind, the loss is the distance.
+    assert loss("unlikely", -1e4) == pytest.approx(0.0, abs=1e-3)
+    assert loss("likely", 0.0) > 1
+    bare = tiny.write(rows, tmp_path / "bare.parquet")
+    wrong = TrainJob(
+        rows=(bare,), start=start, out=tmp_path / "x", loss="poft", loss_settings={"beta": 1.0, "reference": "aligned"}
+    )
+    with pytest.raises(DataError, match=r"8 of 8 rows .* have no log-probability under 'aligned'"):
+        trainer.train(wrong, lambda steps: None)
 
 
 def test_log_probs_are_those_of_the_whole_logits(tiny_model: Path) -> None:

@@ -2,15 +2,16 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from selftrain.errors import RecipeError
 from selftrain.records import Quarantined, Row, Segment
-from selftrain.stages import DPO, KTO, ORPO, SPIN, Reference, SimPO
-from selftrain.testing import FakeSampler, sums
-from tests.stages.bench import Bench
+from selftrain.stages import ASFT, DPO, KTO, ORPO, SPIN, PoFT, Reference, SimPO, Train
+from selftrain.testing import FakeBackends, FakeSampler, sums
+from tests.stages.bench import BASE, Bench
 
 TRAIN = sums(2)
 
@@ -34,6 +35,30 @@ def test_it_writes_each_row_again_with_its_trained_tokens_log_probability(tmp_pa
     assert found[1] == replace(made[1], reference={"other": -1.5, "previous": -4.0})
 
 
+def test_under_another_models_name_beside_what_is_there(tmp_path: Path) -> None:
+    made = replace(rows(1)[0], reference={"base": -1.5})
+    found = Bench(tmp_path, TRAIN).run(Reference(key="aligned", trained="policy"), {"build": [made]})
+    assert found == [replace(made, reference={"base": -1.5, "aligned": -4.0})]
+
+
+def test_rows_of_another_tokenizer_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeBackends, "tokens", lambda self, checkpoint: SimpleNamespace(id=checkpoint.name))
+    bench = Bench(tmp_path, TRAIN)
+    student = replace(BASE, role="student", path="elsewhere/student")
+    bench.rounds = [replace(bench.rounds[0], checkpoints={"policy": BASE, "student": student})]
+    with pytest.raises(RecipeError, match="in student's tokens, and policy has another tokenizer"):
+        bench.run(Reference(key="aligned", trained="student"), {"build": rows(1)})
+
+
+def test_a_train_asks_for_the_reference_of_its_loss() -> None:
+    train = Train(of=("build",), loss=PoFT())
+    with pytest.raises(RecipeError, match=r"put Reference\(key='aligned'\) before it"):
+        train.fits((Reference(name="build"),))
+    train.fits((Reference(name="build", key="aligned"),))
+    with pytest.raises(RecipeError, match=r"put Reference\(which='base'\) before it"):
+        Train(of=("build",), loss=DPO(reference="base")).fits((Reference(name="build", key="aligned"),))
+
+
 def test_a_pair_that_does_not_fit_is_left_out_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeSampler, "context", 10)
     short, long = rows(2, "a"), rows(2, "b")
@@ -54,6 +79,9 @@ def test_a_pair_that_does_not_fit_is_left_out_as_a_whole(tmp_path: Path, monkeyp
         (SPIN, {"beta": -1}, "spin: beta is -1"),
         (ORPO, {"beta": 0}, "orpo: beta is 0"),
         (SimPO, {"beta": 0}, "simpo: beta is 0"),
+        (ASFT, {"beta": 0}, "asft: beta is 0"),
+        (PoFT, {"beta": 0}, "poft: beta is 0"),
+        (PoFT, {"reference": "start"}, "name what a Reference stores"),
         (KTO, {"reference": "base"}, "only start"),
         (Reference, {"which": "start"}, "it can be base or previous"),
     ],
