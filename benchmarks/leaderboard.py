@@ -1,84 +1,279 @@
-"""Every recipe on nano: the same checkpoint, problems, samples a problem and learning rate, against verifier off.
+"""Every recipe on nano beside its natural control: same checkpoint, same problems, same budget.
 
-python -m benchmarks.leaderboard --work WORK [--seeds 3] [--only rest_em star] [--rounds 2]
+python -m benchmarks.leaderboard --work WORK [--seeds 5] [--rounds 2] [--jobs 2] [--only rest_em star]
 
-A seed draws other problems and other samples; all recipes of a seed have the same problems, so that their greedy
-outcomes on test are paired by problem. Each recipe counts with its last round: no gate chooses for it. The tokens it
-sampled and the rows it trained on stand beside the result, for they are not made equal. Intervals are corrected for the
-number of lines (Bonferroni). Runs lie in WORK and go on where an earlier call was stopped.
+The control is the one that the recipe names. It gets the recipe's budget: as many sampled tokens (by its samples a
+problem; proposals, judgements, critiques and revisions of the recipe count) and as many trained tokens (by its steps a
+round). Both choose their learning rate from the same few by accuracy on valid, in a seed that is used for nothing
+else. Each counts with its last round: no gate chooses for it. Differences are paired by test problem; their intervals
+are over seeds and problems, their p-values corrected for the number of lines (Holm). Runs lie in WORK and go on where
+an earlier call was stopped.
 """
 
 import argparse
+import csv
+import json
+import multiprocessing
+import os
 import platform
+import shlex
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from benchmarks.paired import RESULTS, accuracy, against, commit, finished, outcomes, shown
-from selftrain import plugins, statistics
+from benchmarks.paired import RESULTS, against, commit, outcomes
+from selftrain import config, plugins, statistics
+from selftrain.errors import SelftrainError
 from selftrain.launch import Run
 from selftrain.plan import cores
+from selftrain.records import Sample, digest
 from selftrain.store import Store
 
-CONTROL = "random_select"
+PRESETS = {"code_dpo": "nano-programs"}
+RATES = (0.0005, 0.003)
+"""Learning rates to choose from."""
+TUNING = 97
+"""The seed in which it is chosen."""
+NEAR = 0.15
+"""Budgets that differ by no more are equal."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """What came of one recipe beside its control."""
+
+    recipe: str
+    control: str
+    claim: str
+    rates: str
+    base: str
+    last: str
+    control_last: str
+    sampled: str
+    trained: str
+    gain: str
+    over: str
+    value: float
+    low: float
+    high: float
+    p: float
+    corrected: float = 1.0
+
+    @property
+    def verdict(self) -> str:
+        """Whether the paper's direction is seen here."""
+        if self.low <= 0 <= self.high:
+            return "the interval holds 0"
+        seen = "better" if self.value > 0 else "worse"
+        chance = "" if self.corrected < 0.05 else ", not after correction"
+        return ("as claimed" if seen == self.claim else "against the claim") + chance
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What a run spent on train problems, in all its rounds."""
+
+    sampled: int
+    trained: int
+    steps: int
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=cores())
+    parser.add_argument("--pool", type=int, default=150)
+    parser.add_argument("--test", type=int, default=200)
     parser.add_argument("--only", nargs="*", default=[])
     asked = parser.parse_args()
-    names = asked.only or [name for name in plugins.available("recipe") if name != CONTROL]
-    level = 1 - 0.05 / len(names)
-    lines = [
-        f"# Recipes on nano, {asked.rounds} rounds",
-        "",
-        f"`python -m benchmarks.leaderboard --work WORK --seeds {asked.seeds} --rounds {asked.rounds}`",
-        "",
-        f"Commit {commit()}, {platform.machine()}, {cores()} cores. Greedy accuracy on test after the last round;"
-        f" differences in points, {level:.2%} intervals paired by problem over {asked.seeds} seeds."
-        " Uncorrected, one line in twenty is significant by chance; corrected, one table in twenty has such a line.",
-        "",
-        "| recipe | base, by seed | last, by seed | sampled tokens | rows | last - base | last - verifier off |",
-        "|---|---|---|---|---|---|---|",
+    names = asked.only or [n for n in sorted(plugins.available("recipe")) if config.load(n, {}).recipe.control]
+    # Engines of two threads beside each other wait for one another: a run has one core.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(asked.jobs, multiprocessing.get_context("spawn")) as pool:
+        found = [each for each in pool.map(line, names, [asked] * len(names)) if each is not None]
+    corrected = statistics.holm([each.p for each in found])
+    lines = [Line(**{**asdict(each), "corrected": p}) for each, p in zip(found, corrected, strict=True)]
+    write(sorted(lines, key=lambda each: -each.value), asked)
+
+
+def line(name: str, asked: argparse.Namespace) -> Line | None:
+    """Run a recipe and its control in all seeds; None where it does not run, which is said."""
+    try:
+        return _line(name, asked)
+    except SelftrainError as error:
+        print(f"{name}: left out: {error}", flush=True)
+        return None
+
+
+def _line(name: str, asked: argparse.Namespace) -> Line:
+    recipe = config.load(name, {}).recipe
+    control, *words = shlex.split(recipe.control)
+    given = dict(word.split("=", 1) for word in words)
+    rate = chosen(name, {}, asked)
+    own = [made(name, {"learning_rate": rate}, seed, asked) for seed in range(asked.seeds)]
+    spent = [budget(run) for run in own]
+    other_rate = chosen(control, given, asked)
+    plain = [made(control, {**given, "learning_rate": other_rate}, seed, asked) for seed in range(asked.seeds)]
+    others = [
+        matched(control, {**given, "learning_rate": other_rate}, seed, asked, mine, run)
+        for seed, (mine, run) in enumerate(zip(spent, plain, strict=True))
     ]
-    control = [made(CONTROL, seed, asked) for seed in range(asked.seeds)]
-    for name in [CONTROL, *names]:
-        runs = [made(name, seed, asked) for seed in range(asked.seeds)]
-        lines.append(row(name, runs, control, level))
-        print(lines[-1], flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "leaderboard-nano.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    gains = [against(outcomes(run, asked.rounds), outcomes(run, 0)) for run in own]
+    over = [against(outcomes(run, last(run)), outcomes(off, last(off))) for run, off in zip(own, others, strict=True)]
+    gain, _ = statistics.nested(gains)
+    difference, p = statistics.nested(over)
+    equal = [budget(run) for run in others]
+    return Line(
+        recipe=name,
+        control=recipe.control,
+        claim=recipe.claim,
+        rates=f"{rate:g} / {other_rate:g}",
+        base=each([accuracy(run, 0) for run in own]),
+        last=each([accuracy(run, last(run)) for run in own]),
+        control_last=each([accuracy(run, last(run)) for run in others]),
+        sampled=f"{mean([s.sampled for s in spent]):,} / {mean([s.sampled for s in equal]):,}",
+        trained=f"{mean([s.trained for s in spent]):,} / {mean([s.trained for s in equal]):,}",
+        gain=points(gain),
+        over=points(difference),
+        value=difference.value,
+        low=difference.low,
+        high=difference.high,
+        p=p,
+    )
 
 
-def made(name: str, seed: int, asked: argparse.Namespace) -> Run:
-    # No gate: every recipe runs all its rounds.
-    return finished(name, "nano", seed, asked.rounds, asked.work / f"{name}-{seed}", **{"gate.patience": 99})
+def made(name: str, settings: dict[str, Any], seed: int, asked: argparse.Namespace) -> Run:
+    """Return a run, made first if it isn't there."""
+    import selftrain
+
+    preset = PRESETS.get(name, "nano")
+    size = {"rounds": asked.rounds, "seed": seed, "pool": asked.pool, "valid": 100, "test": asked.test}
+    out = asked.work / f"{name}-{seed}-{digest(settings, size)}"
+    begun = time.monotonic()
+    stages = config.load(name, {}).recipe.given()
+    gate = {"gate.patience": 99} if any(stage.name == "gate" for stage in stages) else {}
+    run = selftrain.run(name, preset=preset, out=str(out), **{**size, **gate, **settings})
+    if time.monotonic() - begun > 2:
+        print(f"{out.name} {settings}: {time.monotonic() - begun:.0f} s", flush=True)
+    return run
 
 
-def row(name: str, runs: list[Run], control: list[Run], level: float) -> str:
-    gains: list[float] = []
-    over: list[float] = []
-    for run, off in zip(runs, control, strict=True):
-        gains += against(outcomes(run, last(run)), outcomes(run, 0))
-        over += against(outcomes(run, last(run)), outcomes(off, last(off)))
-    found = [shown(statistics.mean(values, level=level)) for values in (gains, over)]
-    bases = ", ".join(accuracy(run, 0).partition(" (")[0] for run in runs)
-    lasts = ", ".join(accuracy(run, last(run)).partition(" (")[0] for run in runs)
-    tokens = sum(total(run, "tokens", "generate") for run in runs) // len(runs)
-    rows = sum(total(run, "row", "build") for run in runs) // len(runs)
-    return f"| {name} | {bases} | {lasts} | {tokens:,} | {rows:,} | {' | '.join(found)} |"
+def chosen(name: str, settings: dict[str, Any], asked: argparse.Namespace) -> float:
+    """Return the learning rate whose last round is best on valid, of equal ones the first."""
+    found = {rate: made(name, {**settings, "learning_rate": rate}, TUNING, asked) for rate in RATES}
+    return max(RATES, key=lambda rate: accuracy(found[rate], last(found[rate]), "valid"))
+
+
+def matched(
+    control: str, settings: dict[str, Any], seed: int, asked: argparse.Namespace, mine: Budget, plain: Run
+) -> Run:
+    """Return the control's run with a recipe's budget; as it is where its budget is near to that."""
+    theirs = budget(plain)
+    more: dict[str, Any] = {}
+    arguments = config.load(control, {}).args
+    if theirs.sampled and "samples" in arguments and not near(mine.sampled, theirs.sampled):
+        samples = int(settings.get("samples", 8))
+        more["samples"] = max(1, round(samples * mine.sampled / theirs.sampled))
+    if theirs.trained and mine.trained and not near(mine.trained, theirs.trained):
+        steps = theirs.steps * mine.trained / theirs.trained
+        more["max_steps"] = max(1, round(steps / asked.rounds))
+    return made(control, {**settings, **more}, seed, asked) if more else plain
+
+
+def near(one: int, other: int) -> bool:
+    return abs(one - other) <= NEAR * max(one, other)
+
+
+def budget(run: Run) -> Budget:
+    """Return what a run spent, by its own records; evaluations and audits are everyone's and not counted."""
+    store = Store(run.root)
+    stages = [item for number in store.rounds() for item in store.stages(number).items()]
+    sampled = sum(
+        int(folder.summary().get("tokens", 0))
+        for name, folder in stages
+        if not name.startswith(("evaluate", "audit")) and folder.files(Sample)
+    )
+    figures = [json.loads(text) for text in (run.root / "metrics.jsonl").read_text().splitlines()]
+    trained, steps = (
+        sum(int(f["value"]) for f in figures if f["name"].endswith(f"/{what}")) for what in ("tokens", "steps")
+    )
+    return Budget(sampled, trained, steps)
 
 
 def last(run: Run) -> int:
     return run.history.rounds[-1].number
 
 
-def total(run: Run, what: str, stage: str) -> int:
-    """What the stages of a name made in all rounds, by their own summaries."""
-    store = Store(run.root)
-    folders = [each for number in store.rounds() for each in store.stages(number).items()]
-    return sum(int(folder.summary().get(what, 0)) for name, folder in folders if name.startswith(stage))
+def accuracy(run: Run, round: int, split: str = "test") -> float:
+    metric = run.metric("accuracy", split=split, round=round)
+    return metric.value if metric else 0.0
+
+
+def each(values: list[float]) -> str:
+    return ", ".join(f"{100 * value:.1f}" for value in values)
+
+
+def mean(values: list[int]) -> int:
+    return sum(values) // max(1, len(values))
+
+
+def points(found: statistics.Estimate) -> str:
+    return f"{100 * found.value:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
+
+
+def write(lines: list[Line], asked: argparse.Namespace) -> None:
+    """Write the table as Markdown and CSV, and a plot of the differences."""
+    RESULTS.mkdir(exist_ok=True)
+    outside = sum(not each.low <= 0 <= each.high for each in lines)
+    left = sum(each.corrected < 0.05 for each in lines)
+    text = [
+        f"# Recipes on nano beside their controls, {asked.rounds} rounds, {asked.seeds} seeds",
+        "",
+        f"`python -m benchmarks.leaderboard --work WORK --seeds {asked.seeds} --rounds {asked.rounds}"
+        f" --pool {asked.pool} --test {asked.test}`",
+        "",
+        f"Commit {commit()}, {platform.machine()}, {asked.jobs} jobs of one core each. Greedy accuracy in % on"
+        f" {asked.test} test problems by seed; differences in points with 95 % intervals over seeds and problems."
+        f" Of {len(lines)} lines {outside} exclude 0, where {0.05 * len(lines):.1f} would by chance if no recipe"
+        f" differed from its control; {left} are left after Holm's correction.",
+        "",
+        "| recipe | control | claim | base | recipe, last round | control, last round | recipe - base"
+        " | recipe - control | p, Holm | seen | sampled tokens | trained tokens | learning rates |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    text += [
+        f"| `{e.recipe}` | `{e.control}` | {e.claim} | {e.base} | {e.last} | {e.control_last} | {e.gain} | {e.over}"
+        f" | {e.corrected:.3f} | {e.verdict} | {e.sampled} | {e.trained} | {e.rates} |"
+        for e in lines
+    ]
+    (RESULTS / "leaderboard-nano.md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    with (RESULTS / "leaderboard-nano.csv").open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow([*asdict(lines[0]), "verdict"] if lines else [])
+        rows.writerows([*asdict(each).values(), each.verdict] for each in lines)
+    plot(lines)
+
+
+def plot(lines: list[Line]) -> None:
+    """Draw each difference with its interval."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 1 + 0.25 * len(lines)))
+    for at, each in enumerate(reversed(lines)):
+        axes.plot([100 * each.low, 100 * each.high], [at, at], color="0.5")
+        axes.plot([100 * each.value], [at], "o", color="C0" if each.corrected < 0.05 else "0.5")
+    axes.set_yticks(range(len(lines)), [f"{e.recipe} - {e.control.split()[0]}" for e in reversed(lines)], fontsize=7)
+    axes.axvline(0, color="0.8", zorder=0)
+    axes.set_xlabel("points of greedy accuracy on test, 95 % interval; blue: p < 0.05 after Holm")
+    figure.tight_layout()
+    figure.savefig(RESULTS / "leaderboard-nano.svg")
 
 
 if __name__ == "__main__":

@@ -196,6 +196,10 @@ class Recipe:
     models: Mapping[str, Model] = field(default_factory=lambda: {"policy": Model()})
     draw: int | None = None
     """Problems a round, taken in turn from the train pool; None takes all."""
+    control: str = ""
+    """What it is compared with, as on the command line: another recipe with settings ("rest_em keep=1")."""
+    claim: Literal["better", "worse"] = "better"
+    """What its paper says of it beside that control."""
     audit: Stage | None = None
     """Put in after the last stage that samples, where no stage of the round is `truthful`."""
 

@@ -29,6 +29,35 @@ def mean(values: Sequence[float], *, seed: int = 0, level: float = LEVEL) -> Est
     return Estimate(float(data.mean()), float(low), float(high), len(values))
 
 
+def nested(groups: Sequence[Sequence[float]], *, seed: int = 0, level: float = LEVEL) -> tuple[Estimate, float]:
+    """Return the mean over groups of their means, with its interval, and the p-value of its being 0.
+
+    Both levels are drawn anew: groups (seeds of a run), then values within each (problems). The p-value is two-sided,
+    from the share of draws beyond 0. With one group the interval is over its values alone.
+    """
+    data = [np.asarray(group, dtype=float) for group in groups if len(group)]
+    if not data:
+        return Estimate(float("nan"), float("nan"), float("nan"), 0), 1.0
+    rng = np.random.default_rng(seed)
+    means = np.stack([_resampled(group, rng) for group in data])
+    chosen = rng.integers(len(data), size=(len(data), RESAMPLES))
+    draws = np.take_along_axis(means, chosen, axis=0).mean(axis=0)
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    value = float(np.mean([group.mean() for group in data]))
+    beyond = min(float((draws <= 0).mean()), float((draws >= 0).mean()))
+    return Estimate(value, float(low), float(high), sum(map(len, data))), min(1.0, 2 * beyond + 1 / RESAMPLES)
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number (Holm 1979): what stays below 0.05 is rarely chance in all of them."""
+    order = sorted(range(len(values)), key=lambda at: values[at])
+    found, least = [0.0] * len(values), 0.0
+    for rank, at in enumerate(order):
+        least = max(least, min(1.0, (len(values) - rank) * values[at]))
+        found[at] = least
+    return found
+
+
 def difference(after: Sequence[float], before: Sequence[float], *, seed: int = 0) -> Estimate:
     """Return the mean of after - before, paired by problem, with its interval (Efron 1979, percentile bootstrap)."""
     if len(after) != len(before):

@@ -2,12 +2,14 @@
 
 import itertools
 import math
+import random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from selftrain import statistics
 from selftrain.statistics import RESAMPLES, difference, mean, pass_at_k
 
 OUTCOMES = st.lists(st.sampled_from([0.0, 0.25, 0.5, 1.0]), min_size=1, max_size=40)
@@ -103,3 +105,50 @@ def test_intervals_cover_about_as_often_as_they_say() -> None:
         found = mean((rng.random(150) < 0.4).astype(float).tolist(), seed=seed)
         hits += found.low <= 0.4 <= found.high
     assert 180 <= hits <= 199
+
+
+def test_nested_intervals_are_wider_where_the_groups_differ() -> None:
+    values = [1.0, 0.0, 0.0, 1.0] * 25
+    alike, _ = statistics.nested([values] * 4)
+    apart, _ = statistics.nested([[1.0] * 100, [0.0] * 100, [1.0] * 100, [0.0] * 100])
+    assert alike.value == apart.value == 0.5
+    assert apart.high - apart.low > 3 * (alike.high - alike.low)
+    one, _ = statistics.nested([values])
+    flat = statistics.mean(values)
+    assert abs(one.low - flat.low) < 0.02
+    assert abs(one.high - flat.high) < 0.02
+
+
+def test_nested_p_values_are_small_for_a_difference_and_large_for_none() -> None:
+    rng = random.Random(0)
+    drawn = [[rng.gauss(0.0, 1.0) for _ in range(50)] for _ in range(5)]
+    moved = [[value + 1 for value in group] for group in drawn]
+    assert statistics.nested(drawn)[1] > 0.05
+    assert statistics.nested(moved)[1] < 0.01
+    estimate, p = statistics.nested([])
+    assert estimate.n == 0
+    assert p == 1.0
+
+
+def test_chance_is_called_so_about_as_often_as_the_level_says() -> None:
+    rng = random.Random(1)
+    outside = 0
+    for _ in range(200):
+        groups = [[rng.gauss(0.0, 1.0) for _ in range(40)] for _ in range(5)]
+        estimate, _ = statistics.nested(groups)
+        outside += not estimate.low <= 0 <= estimate.high
+    # Percentile intervals of few groups are somewhat too narrow; far too narrow would be a mistake.
+    assert outside <= 0.12 * 200
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_keeps_the_order_and_never_lowers_a_value(values: list[float]) -> None:
+    found = statistics.holm(values)
+    assert all(new >= old for new, old in zip(found, values, strict=True))
+    assert all(0 <= each <= 1 for each in found)
+    order = sorted(range(len(values)), key=lambda at: values[at])
+    assert [found[at] for at in order] == sorted(found)
+
+
+def test_holm_by_hand() -> None:
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
