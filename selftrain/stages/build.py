@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from selftrain.lab import Lab, Tokens
 from selftrain.recipe import Resource, Stage
 from selftrain.records import Ids, Pick, Quarantined, Row, Sample, Segment, digest
-from selftrain.round import Part
+from selftrain.round import Attempt, Part
 from selftrain.templates import cites_hint
 
 
@@ -22,6 +22,8 @@ class MakeExamples(Stage):
     name: str = "build"
     model: str = "policy"
     """The model that will be trained on the rows."""
+    learn: Literal["all", "own"] = "all"
+    """own: what a response was given to begin with, its prefix, stands with the prompt and is not in the loss."""
 
     @property
     def uses(self) -> tuple[Resource, ...]:
@@ -38,6 +40,10 @@ class MakeExamples(Stage):
         """Rows, and what could not become one."""
         return (Row, Quarantined)
 
+    def words(self) -> dict[str, str]:
+        """What of a response is learned."""
+        return {"loss": "without what was given of a response"} if self.learn == "own" else {}
+
     def run(self, part: Part, lab: Lab) -> Iterator[Row | Quarantined]:
         """Build the shard's rows, in the picks' order."""
         tokens = lab.tokens(part.checkpoint(self.model))
@@ -51,6 +57,14 @@ class MakeExamples(Stage):
                 continue
             prompt = tokens.render(lab.protocol.messages(attempt.problem))
             completion, reencoded = completion_ids(sample, tokens)
+            if self.learn == "own":
+                given, completion = apart(attempt, completion, reencoded, tokens)
+                prompt += given
+            if not completion:
+                yield Quarantined(
+                    problem=pick.problem, index=sample.index, why="which part of it is its own is unknown"
+                )
+                continue
             yield Row(
                 id=digest(part.round.number, self.name, sample.id),
                 kind="example",
@@ -126,3 +140,17 @@ def completion_ids(sample: Sample, tokens: Tokens) -> tuple[Ids, bool]:
     if sample.finish != "length" and (not ids or ids[-1] != tokens.end):
         ids = (*ids, tokens.end)
     return ids, reencoded
+
+
+def apart(attempt: Attempt, completion: Ids, reencoded: bool, tokens: Tokens) -> tuple[Ids, Ids]:
+    """Return the ids that a response was given to begin with, and its own; none of its own where that is unknown."""
+    sample, prefix = attempt.sample, attempt.problem.prefix
+    if not reencoded:
+        return completion[: sample.prefix], completion[sample.prefix :]
+    if not prefix and not sample.prefix:
+        return (), completion
+    if not prefix or not sample.text.startswith(prefix):
+        return completion, ()
+    # The two texts apart, so that no token is of both.
+    own = tokens.encode(sample.text[len(prefix) :])
+    return tokens.encode(prefix), own if sample.finish == "length" else (*own, tokens.end)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from selftrain.pairings import RightWrong
-from selftrain.records import Pick, Quarantined, Row, Sample
+from selftrain.records import Pick, Problem, Quarantined, Row, Sample
 from selftrain.stages import MakeExamples, MakePairs, Pair, build
 from selftrain.testing import sums
 from tests.stages.bench import Bench, sample, verdict
@@ -135,3 +135,35 @@ def test_a_pairs_rows_are_prompt_and_response(tmp_path: Path, plain: bool, suffi
 @pytest.mark.parametrize(("weighted", "weight"), [(False, 1.0), (True, 0.25)])
 def test_a_pair_weighs_its_margin_where_asked(tmp_path: Path, weighted: bool, weight: float) -> None:
     assert [row.weight for row in paired(tmp_path, "WR", 0.25, weighted=weighted)] == [weight] * 2
+
+
+GOES_ON = Problem.of(
+    TRAIN[0].prompt, kind="continuation", verifier="", parent=TRAIN[0].id, plain=True, prefix="0+0=1\nno: "
+)
+
+
+def own(root: Path, given: list[Any], **changes: Any) -> list[Any]:
+    """Build rows whose loss leaves out what was given, of responses to the problem that goes on from a prefix."""
+    picks = [Pick(sample=s.id, problem=s.problem, side="kept", rule="passed") for s in given if type(s) is Sample]
+    return Bench(root, TRAIN).run(MakeExamples(learn="own", **changes), {"go-on": [GOES_ON, *given], "select": picks})
+
+
+def test_what_was_given_of_a_response_is_left_out_of_the_loss_as_sampled_and_encoded_again(tmp_path: Path) -> None:
+    whole = GOES_ON.prefix + "0"
+    ids = (*map(ord, whole), 0)
+    sampled = sample(GOES_ON, text=whole, completion_ids=ids, prefix=len(GOES_ON.prefix))
+    put_together = sample(GOES_ON, 1, text=whole, completion_ids=(), tokenizer="")
+    adopted = replace(sampled, id="adopted", problem=TRAIN[0].id, template="adopted")
+    for row in own(tmp_path, [sampled, put_together, adopted]):
+        prompt, completion = row.segments
+        assert text(prompt.ids).endswith("\n" + GOES_ON.prefix)
+        assert (text(completion.ids), prompt.train, completion.train) == ("0\0", False, True)
+    (plain,) = own(tmp_path / "plain", [sample(TRAIN[0], text="0")])
+    assert text(plain.segments[1].ids) == "0\0"
+
+
+def test_a_response_whose_own_part_is_unknown_or_empty_is_no_row(tmp_path: Path) -> None:
+    elsewhere = sample(TRAIN[0], text="0+0=0", tokenizer="other", prefix=3)
+    nothing = sample(GOES_ON, text="0", completion_ids=(49, 0), prefix=2)
+    other = sample(GOES_ON, 1, text="begins otherwise", completion_ids=(), tokenizer="")
+    assert [type(each) for each in own(tmp_path, [elsewhere, nothing, other])] == [Quarantined] * 3
