@@ -4,9 +4,10 @@ Some things are more CRINGE than others: Iterative Preference Optimization with 
 Sukhbaatar, Weston, 2023, arXiv:2312.16682), which has iterative DPO beside its own loss: each round the latest model
 answers the prompts, its answers are put into preference pairs, and it is trained on them with DPO (arXiv:2305.18290).
 
-Different here: a verifier says who is preferred, where the paper has a reward model trained on human preferences; pairs
-are right over wrong, several a problem, of this round alone; the first round begins from the model given, without DPO
-on human preferences before; LoRA by default; a Gate. beta is TRL's default, the reference the weights that each round
+Different here: a verifier says who is preferred, where the paper, from memory, has a reward model trained on human
+preferences (we could check its abstract, where DPO is made iterative in the way of its own loss, not more); pairs are
+right over wrong, several a problem, of this round alone; the first round begins from the model given, without DPO on
+human preferences before; LoRA by default; a Gate. beta is TRL's default, the reference the weights that each round
 begins with; reference=base keeps it at the model given for all rounds.
 """
 

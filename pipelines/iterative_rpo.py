@@ -8,7 +8,8 @@ reference is the model that the round began with.
 Different here: the NLL is divided by the length of the response alone; pairs go round the distinct right and wrong
 solutions in order, where the paper draws them; one epoch a round instead of at most 5000 steps of 16 pairs; LoRA by
 default, with its own learning rate (the paper: all weights, 7e-7); a Gate. 30 samples, 10 pairs, temperature 0.8 and
-from the third round on 1.3, beta 0.1 and NLL weight 1 are the paper's for GSM8K.
+from the third round on 1.3, beta 0.1 and NLL weight 1 are the paper's for GSM8K. All its numbers here are from memory:
+we could read its abstract, not check them in its experiments.
 """
 
 from selftrain.pairings import RightWrong
