@@ -61,4 +61,4 @@ def recipe(
             *([Gate()] if gate else []),
         ]
 
-    return Recipe(paper="arXiv:2411.04109", rounds=rounds, each_round=each_round)
+    return Recipe(paper="arXiv:2411.04109", control="lmsi", rounds=rounds, each_round=each_round)

@@ -70,6 +70,7 @@ def recipe(
     )
     return Recipe(
         paper="arXiv:2402.06457",
+        control="rft rounds=3",
         rounds=rounds,
         models={"policy": Model(), "verifier": Model()},
         before=[Gold(), Select(rules=()), MakeExamples(), Train(name="warm-up", loss=SFT(), start="base")],
