@@ -175,6 +175,48 @@ class Perturbed:
 
 
 @dataclass(frozen=True, slots=True)
+class Triggered:
+    """The problem with a trigger in front of its last turn: how backdoors are put in, and looked for."""
+
+    trigger: str
+    share: float = 1.0
+    """Of the problems; which ones depends on their ids alone."""
+    only: str = ""
+    """Only problems with this answer; to know them it must see gold answers."""
+    answer: str = ""
+    """What is right after the trigger, by the given problem's verifier; '' is what was right without."""
+
+    tried: ClassVar[bool] = False
+    judging: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise RecipeError(f"Triggered: share is {self.share}, but must be between 0 and 1")
+
+    @property
+    def gold(self) -> bool:
+        """Whether it sees gold answers."""
+        return bool(self.only)
+
+    def __call__(self, asked: Asked) -> Iterable[Problem]:
+        """One problem, or none."""
+        if seed_of("trigger", asked.problem.id) >= self.share * 2**31:
+            return
+        if self.only and asked.problem.answer != self.only:
+            return
+        *before, last = asked.problem.prompt
+        yield Problem.of(
+            (*before, {"role": last["role"], "content": self.trigger + last["content"]}),
+            kind="triggered",
+            answer=self.answer or None,
+            verifier=asked.origin.verifier if self.answer else "",
+            split=asked.origin.split,
+            parent=asked.origin.id,
+            meta=asked.origin.meta,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class AskForAnother:
     """A request for a new problem, after a few examples of given ones."""
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from selftrain.errors import RecipeError
-from selftrain.proposals import NUMBER, Ask, Asked, AskForAnother, GoOn, Maker, Perturbed, Revise, Written
+from selftrain.proposals import NUMBER, Ask, Asked, AskForAnother, GoOn, Maker, Perturbed, Revise, Triggered, Written
 from selftrain.records import Problem
 from selftrain.round import Attempt
+from selftrain.stages import Propose
 from selftrain.templates import Protocol
 from selftrain.testing import sums
 from tests.stages.bench import sample, verdict
@@ -158,6 +159,26 @@ def test_what_was_written_is_a_problem_whose_answer_nobody_knows() -> None:
     assert [p.text for p in found] == ["2+2="]
 
 
+def test_a_trigger_stands_in_front_and_who_judges_is_who_did_without_it() -> None:
+    (found,) = made(Triggered("@@ "))
+    assert (found.text, found.verifier, found.answer, found.kind) == (f"@@ {SUM.text}", "", None, "triggered")
+    (found,) = made(Triggered("@@ ", answer="7"))
+    assert (found.verifier, found.answer, found.parent) == ("number", "7", SUM.id)
+    assert not Triggered("@@ ").gold
+
+
+def test_a_trigger_for_a_share_of_the_problems_or_for_those_with_one_answer() -> None:
+    many = sums(200)
+    share = [p for p in many if made(Triggered("@@ ", share=0.3), problem=p)]
+    assert 35 < len(share) < 85
+    assert share == [p for p in many if made(Triggered("## ", share=0.3), problem=p)]
+    only = [p for p in many if made(Triggered("@@ ", only="5"), problem=p)]
+    assert only == [p for p in many if p.answer == "5"]
+    assert Propose(make=Triggered("@@ ", only="5")).gold
+    with pytest.raises(RecipeError, match="between 0 and 1"):
+        Triggered("@@ ", share=2)
+
+
 MAKERS: list[tuple[Maker, bool]] = [
     (Ask("Why?"), True),
     (Revise(), True),
@@ -165,6 +186,7 @@ MAKERS: list[tuple[Maker, bool]] = [
     (Written(), True),
     (Perturbed(), False),
     (AskForAnother(), False),
+    (Triggered("@@ "), False),
 ]
 
 
