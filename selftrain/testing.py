@@ -73,7 +73,8 @@ class FakeSampler:
             ids = (*tokens.encode(text), tokens.end)
             cut = request.sampling.max_tokens
             finish = "stop" if len(ids) <= cut else "length"
-            yield Completion(id=request.id, ids=ids[:cut], text=text[:cut], finish=finish)
+            logprob = -float(len(ids[:cut])) if request.sampling.logprob else None
+            yield Completion(id=request.id, ids=ids[:cut], text=text[:cut], finish=finish, logprob=logprob)
 
     def score(self, sequences: Sequence[Scored]) -> list[tuple[float, ...]]:
         """Give every token the same log-probability."""
@@ -123,15 +124,19 @@ class FakeTrainer:
 class FakeVerifiers:
     """Runs real verifiers in this process, without a time limit."""
 
+    def __init__(self, resources: Mapping[str, object] | None = None) -> None:
+        self.resources = resources or {}
+
     def verify(
         self, by: str, items: Sequence[tuple[Problem, Sample]], *, model: AskedModel | None = None
     ) -> Iterator[Verdict]:
         """Judge the items, the last problem first."""
+        resources = {**self.resources, "model": model}
         groups: dict[tuple[str, str], list[tuple[Problem, Sample]]] = {}
         for problem, sample in reversed(items):
             groups.setdefault((by or problem.verifier, problem.id), []).append((problem, sample))
         for (name, _), found in groups.items():
-            verifier = load_verifier(name, lambda resource: model if resource == "model" else None)
+            verifier = load_verifier(name, resources.get)
             problem, samples = found[0][0], [sample for _, sample in reversed(found)]
             if verifier.group:
                 scores = verifier.judge_group(problem=problem, attempts=samples)
@@ -146,10 +151,11 @@ class FakeVerifiers:
 
 
 class FakeBackends:
-    """Opens the fakes."""
+    """Opens the fakes; what verifiers ask for beside a model, a sandbox say, is in `resources`, by name."""
 
-    def __init__(self, answer: Answer, gain: float = 0.2) -> None:
+    def __init__(self, answer: Answer, gain: float = 0.2, resources: Mapping[str, object] | None = None) -> None:
         self.answer = answer
+        self.resources = resources
         self.samplers: list[FakeSampler] = []
         self.made = FakeTrainer(gain)
 
@@ -164,7 +170,7 @@ class FakeBackends:
 
     def verifiers(self) -> FakeVerifiers:
         """The verifiers."""
-        return FakeVerifiers()
+        return FakeVerifiers(self.resources)
 
     def tokens(self, checkpoint: Path) -> FakeTokens:
         """The tokens."""
