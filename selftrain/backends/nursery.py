@@ -143,7 +143,7 @@ def start(
     `preload` names the modules that it is to find imported; the first child that wants them waits for that.
     """
     if not hasattr(os, "pidfd_open"):
-        # Not Linux: there, forking after such imports is not safe either.
+        # Not Linux: there, forking after such imports isn't safe either.
         return process.start(module, *args, log=log, python=python, env=env)
     birth = Birth(module, args, tuple(preload), dict(env or {}), os.getcwd())
     ours, theirs = Pipe(duplex=True)

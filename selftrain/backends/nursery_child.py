@@ -37,9 +37,9 @@ def hand(connection: "Connection[Any, Any]", *descriptors: int) -> None:
 def handed(connection: "Connection[Any, Any]", count: int) -> list[int]:
     """Receive file descriptors."""
     with socket.socket(fileno=os.dup(connection.fileno())) as wire:
-        said, descriptors, _, _ = socket.recv_fds(wire, 1, count, socket.MSG_CMSG_CLOEXEC)
-    if not said:
-        raise EOFError
+        _, descriptors, _, _ = socket.recv_fds(wire, 1, count, socket.MSG_CMSG_CLOEXEC)
+    if len(descriptors) != count:
+        raise EOFError("the other end broke off")
     return descriptors
 
 

@@ -6,6 +6,7 @@ nothing but the weights, its requests and its seeds.
 
 import json
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -172,3 +173,7 @@ def main(arguments: Sequence[str]) -> None:
         engine.serve()
     except EOFError:
         return
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
