@@ -90,6 +90,8 @@ def recipe(*, rounds: int = 5, samples: int = 4, temperature: float = 1.0, max_n
     """Build the recipe; every sample is learned."""
     return Recipe(
         paper="arXiv:2404.02305",
+        control="random_select gate=false",
+        claim="worse",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

@@ -47,6 +47,7 @@ def recipe(
     """Build the recipe; alpha is the weight of gold rows."""
     return Recipe(
         paper="arXiv:2102.13088",
+        control="ground_truth_dampens alpha=0",
         rounds=rounds,
         before=[Gold(), Select(rules=()), MakeExamples(), Train(name="warm-up", loss=SFT(), start="base")],
         each_round=[

@@ -66,6 +66,8 @@ def recipe(
     """Build the recipe; no errors at all is gold_sft."""
     return Recipe(
         paper="arXiv:2410.20533",
+        control="gold_sft",
+        claim="worse",
         rounds=rounds,
         each_round=[
             Gold(),

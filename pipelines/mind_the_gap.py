@@ -89,6 +89,7 @@ def recipe(
     """Build the recipe; `by` is how the model verifies itself, `top` the share of all samples that is believed."""
     return Recipe(
         paper="arXiv:2412.02674",
+        control="random_select gate=false",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

@@ -29,6 +29,8 @@ def recipe(
     rates = {"false_positive": false_positive, "false_negative": false_negative, "seed": noise}
     return Recipe(
         paper="none: a control",
+        control="rest_em",
+        claim="worse",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

@@ -50,6 +50,7 @@ def recipe(
     )
     return Recipe(
         paper="arXiv:2402.07087",
+        control="self_consuming correct=false",
         rounds=rounds,
         each_round=[
             Gold(share=1 - synthetic),

@@ -32,6 +32,7 @@ def recipe(
     """Build the recipe; one row a problem."""
     return Recipe(
         paper="arXiv:2412.01951",
+        control="random_select keep=1 gate=false",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens, logprob=True),
