@@ -185,10 +185,12 @@ class AskedModel(Protocol):
 class Scorer(Protocol):
     """Reward and process models by folder or hub id: what a `scorer` parameter gets."""
 
-    def score(self, model: str, conversations: Sequence[Sequence[Message]]) -> list[float]:
+    def score(
+        self, model: str, conversations: Sequence[Sequence[Message]], *, engine: str = "transformers"
+    ) -> list[float]:
         """Return a sequence-classification model's reward for each conversation, whose last turn is the response.
 
-        '' is the model that the stage names.
+        '' is the model that the stage names; `engine` is transformers or vllm.
         """
 
     def step_scores(

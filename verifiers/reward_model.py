@@ -7,6 +7,7 @@ a threshold the verdict is a score; with one, what reaches it passes. It never s
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from selftrain.asking import each_or_error, thresholded
 from selftrain.lab import Scorer
@@ -22,6 +23,9 @@ class Verifier:
 
     model: str = ""
     """The reward model's folder or hub id; '' takes the model that the stage names."""
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """vllm: in a vLLM process of its own, for GPUs with room for it (it takes a fifth of the memory: give the sampler
+    the rest by gpu_memory_utilization)."""
     threshold: float | None = None
     """The least score that passes."""
 
@@ -36,7 +40,7 @@ class Verifier:
     def _scores(self, problem: Problem, texts: Sequence[str], scorer: Scorer) -> list[Score]:
         def ask(part: Sequence[str]) -> list[float]:
             talks: list[list[Message]] = [[*problem.prompt, {"role": "assistant", "content": t}] for t in part]
-            return scorer.score(self.model, talks)
+            return scorer.score(self.model, talks, engine=self.engine)
 
         found = each_or_error(ask, texts)
         return [each if isinstance(each, Score) else thresholded(each, self.threshold) for each in found]

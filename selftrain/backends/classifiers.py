@@ -46,11 +46,17 @@ def kind_of(folder: Path) -> str:
     return next((name for name, kind in KINDS.items() if architecture.endswith(kind.suffix)), "")
 
 
-def load(folder: Path, kind: str, dtype: str, more: Mapping[str, Any] | None = None) -> "PreTrainedModel":
-    """Load a model with its trained head; raises ModelError for a model without one, or with another."""
+def check(folder: Path, kind: str) -> None:
+    """Raise ModelError for a model folder without a head of the kind."""
     about = KINDS[kind]
     if kind_of(folder) != kind:
         raise ModelError(f"{folder} is not {about.words}: it is a {_architecture(folder)}, not a ...{about.suffix}")
+
+
+def load(folder: Path, kind: str, dtype: str, more: Mapping[str, Any] | None = None) -> "PreTrainedModel":
+    """Load a model with its trained head; raises ModelError for a model without one, or with another."""
+    check(folder, kind)
+    about = KINDS[kind]
     model, missing = _loaded(folder, about, dtype, more or {})
     if missing:
         raise ModelError(f"{folder} is not {about.words}: its weights lack {', '.join(sorted(missing))}")

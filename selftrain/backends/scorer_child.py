@@ -1,5 +1,6 @@
 """The scorer's process, forked by the nursery: it answers its owner's questions one by one."""
 
+import sys
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,10 @@ from selftrain.errors import ModelError
 if TYPE_CHECKING:
     from selftrain.records import Message
 
-KEPT = 3
+KEPT = {"transformers": 3, "vllm": 1}
 """Models that stay loaded."""
+GPU_MEMORY = 0.2
+"""Share of the GPU's memory that vLLM takes for a reward model: the sampling engine wants the rest."""
 
 
 class Unfit(Exception):
@@ -91,6 +94,41 @@ class Model:
         return ids
 
 
+class Pooled(Model):
+    """A reward model that vLLM serves (pooling, sequence classification): the same ids, the same numbers, in batches
+    that it makes itself."""
+
+    def __init__(self, name: str, kind: str) -> None:
+        folder = folder_of(name)
+        import torch
+        from transformers import AutoTokenizer
+        from vllm import LLM
+
+        from selftrain.backends import classifiers
+
+        classifiers.check(folder, kind)
+        cpu = not torch.cuda.is_available()
+        device = (
+            {"enforce_eager": True, "block_size": 32, "kv_cache_memory_bytes": 2**28, "dtype": "float32"}
+            if cpu
+            else {"gpu_memory_utilization": GPU_MEMORY, "dtype": "bfloat16"}
+        )
+        self.name = name
+        self.engine: Any = LLM(model=str(folder), runner="pooling", disable_log_stats=True, **device)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.context = int(self.engine.model_config.max_model_len)
+
+    def score(self, conversations: "Sequence[Sequence[Message]]") -> list[float]:
+        """Return the reward of each conversation."""
+        from vllm import PoolingParams
+        from vllm.inputs import TokensPrompt
+
+        asked = [TokensPrompt(prompt_token_ids=self._fitting(self._whole(each))) for each in conversations]
+        params = PoolingParams(use_activation=False)
+        found = self.engine.encode(asked, pooling_params=params, pooling_task="classify", use_tqdm=False)
+        return [float(each.outputs.data[0]) for each in found]
+
+
 def folder_of(name: str) -> Path:
     """Return the folder of a model: a checkpoint of a run, or whatever else can be named as a model."""
     from selftrain.backends import checkpoints, models
@@ -103,6 +141,8 @@ def main(arguments: Sequence[str]) -> None:
     """Answer until the owner hangs up."""
     die_with_owner()
     pipe = owner_pipe()
+    engine = arguments[0] if arguments else "transformers"
+    loaded = Pooled if engine == "vllm" else Model
     kept: OrderedDict[tuple[str, str], Model] = OrderedDict()
     while True:
         try:
@@ -111,11 +151,15 @@ def main(arguments: Sequence[str]) -> None:
             return
         try:
             key = (name, "reward" if op == "score" else "steps")
-            if key not in kept and len(kept) == KEPT:
+            if key not in kept and len(kept) == KEPT[engine]:
                 kept.popitem(last=False)
-            kept[key] = kept.pop(key) if key in kept else Model(*key)
+            kept[key] = kept.pop(key) if key in kept else loaded(*key)
             pipe.send(("done", getattr(kept[key], op)(*details)))
         except ModelError as error:
             pipe.send(("model", str(error)))
         except Unfit as error:
             pipe.send(("question", str(error)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

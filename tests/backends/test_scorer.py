@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from selftrain.backends.models import resolve
 from selftrain.backends.pool import VerifierPool
 from selftrain.backends.scorer import ScorerProcess
 from selftrain.errors import EngineError, ModelError, PluginError
@@ -59,6 +60,29 @@ def test_rewards_are_those_of_transformers_whatever_the_batch(scorer: ScorerProc
         assert score == pytest.approx(own.item(), abs=1e-5)
         assert scorer.score(str(reward_model), [talk(text)]) == pytest.approx([score], abs=1e-5)
     assert len(set(together)) == len(TEXTS)
+
+
+@pytest.mark.slow
+def test_vllm_gives_the_rewards_that_transformers_gives(tmp_path: Path) -> None:
+    pytest.importorskip("vllm")
+    folder = tiny.classifier(tmp_path / "reward", resolve("nano"))
+    texts = [text for text in TEXTS if text]
+    with ScorerProcess(log=tmp_path / "scorer.log") as scorer:
+        known = scorer.score(str(folder), [talk(text) for text in texts])
+        served = scorer.score(str(folder), [talk(text) for text in texts], engine="vllm")
+        assert served == pytest.approx(known, abs=1e-4)
+        with pytest.raises(ValueError, match="longer than the context"):
+            scorer.score(str(folder), [talk("x" * 600)], engine="vllm")
+        with pytest.raises(ModelError, match="is not a reward model"):
+            scorer.score(str(resolve("nano")), [talk("4")], engine="vllm")
+        with pytest.raises(ModelError, match="transformers or vllm"):
+            scorer.score(str(folder), [talk("4")], engine="other")
+    items = samples(Problem.of("What is 2+2?", answer="4"), texts)
+    spec = json.dumps({"name": "reward_model", "model": str(folder), "engine": "vllm"})
+    with VerifierPool(workers=1, log=tmp_path / "verifiers.log") as pool:
+        problem = Problem.of("What is 2+2?", answer="4")
+        said = {v.sample: v.score for v in pool.verify(spec, [(problem, each) for each in items])}
+    assert [said[each.id] for each in items] == pytest.approx(known, abs=1e-4)
 
 
 @pytest.mark.parametrize("labels", [1, 2])
