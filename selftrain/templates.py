@@ -65,8 +65,9 @@ def direct(protocol: Protocol, problem: Problem, shots: Sequence[Shot]) -> tuple
 
 
 def few_shot(protocol: Protocol, problem: Problem, shots: Sequence[Shot]) -> tuple[Message, ...]:
-    """Ask it after a few worked examples."""
-    return protocol.messages(problem, shots=shots)
+    """Ask it after a few worked examples; one that is the problem itself is left out, or its answer would be given."""
+    question = problem.prompt[-1]["content"]
+    return protocol.messages(problem, shots=[shot for shot in shots if shot.prompt != question])
 
 
 def hint(protocol: Protocol, problem: Problem, shots: Sequence[Shot]) -> tuple[Message, ...]:

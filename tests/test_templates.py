@@ -78,3 +78,10 @@ def test_these_cite_a_hint(text: str) -> None:
 @pytest.mark.parametrize("text", ["The answer is 5", "2+3=5", "so it is 5", "Given 2 apples, we have 5", "chintz"])
 def test_these_do_not(text: str) -> None:
     assert not cites_hint(text)
+
+
+def test_an_example_that_is_the_problem_itself_is_left_out() -> None:
+    problem = Problem.of("3+3=")
+    shots = [Shot(prompt="1+2=", response="3"), Shot(prompt="3+3=", response="6")]
+    turns = TEMPLATES["few-shot"](Protocol(), problem, shots)
+    assert [turn["content"] for turn in turns] == ["1+2=", "3", "3+3="]
