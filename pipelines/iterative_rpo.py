@@ -5,11 +5,11 @@ round samples many solutions a problem from the latest model, pairs right with w
 on this round's pairs with DPO plus the negative log-likelihood of the right solution, divided by its length; the
 reference is the model that the round began with.
 
-Different here: the NLL is divided by the length of the response alone; pairs go round the distinct right and wrong
-solutions in order, where the paper draws them; one epoch a round instead of at most 5000 steps of 16 pairs; LoRA by
-default, with its own learning rate (the paper: all weights, 7e-7); a Gate. 30 samples, 10 pairs, temperature 0.8 and
-from the third round on 1.3, beta 0.1 and NLL weight 1 are the paper's for GSM8K. All its numbers here are from memory:
-we could read its abstract, not check them in its experiments.
+Different here: where the paper puts the gold solution among the winners, so that every problem has one, here a problem
+without a right sample has no pair; equal texts count once; one epoch a round instead of at most 5000 steps of 16 pairs,
+how many being chosen on problems held out; LoRA by default, with its own learning rate (the paper: all weights, 7e-7);
+a Gate. 30 samples, 10 pairs that go round both sides, temperature 0.8 and from the third round on 1.3, beta 0.1, NLL
+weight 1 and four rounds are the paper's for GSM8K.
 """
 
 from selftrain.pairings import RightWrong
