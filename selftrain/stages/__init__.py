@@ -1,6 +1,6 @@
 """The stages recipes are made of."""
 
-from selftrain.stages.build import MakeExamples, MakePairs
+from selftrain.stages.build import MakeExamples, MakePairs, MakeSteps
 from selftrain.stages.corrupt import Corrupt
 from selftrain.stages.evaluate import Evaluate
 from selftrain.stages.find import FindThreshold
@@ -14,7 +14,7 @@ from selftrain.stages.train import ASFT, DPO, KTO, ORPO, SFT, SPIN, PoFT, Reward
 from selftrain.stages.verify import Audit, Verify
 
 __all__ = [
-    "ASFT", "DPO", "KTO", "ORPO", "SFT", "SPIN", "Adopt", "Audit", "Corrupt", "Credit", "Evaluate", "FindThreshold",
-    "Gate", "Generate", "Gold", "MakeExamples", "MakePairs", "Pair", "PoFT", "Propose", "Reference", "Reward", "Select",
-    "SimPO", "Splice", "Spliced", "Steps", "Train", "Verify",
+    "ASFT", "DPO", "KTO", "ORPO", "SFT", "SPIN", "Adopt", "Audit", "Corrupt", "Credit", "Evaluate",
+    "FindThreshold", "Gate", "Generate", "Gold", "MakeExamples", "MakePairs", "MakeSteps", "Pair", "PoFT",
+    "Propose", "Reference", "Reward", "Select", "SimPO", "Splice", "Spliced", "Steps", "Train", "Verify",
 ]  # fmt: skip

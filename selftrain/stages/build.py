@@ -1,4 +1,4 @@
-"""MakeExamples, MakePairs: turn samples into training rows of token ids."""
+"""MakeExamples, MakePairs, MakeSteps: turn samples into training rows of token ids."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Literal
 
 from selftrain.lab import Lab, Tokens
 from selftrain.recipe import Resource, Stage
-from selftrain.records import Ids, Pick, Quarantined, Row, Sample, Segment, digest
-from selftrain.round import Attempt, Part
+from selftrain.records import Ids, Pick, Quarantined, Row, Sample, Segment, Verdict, digest
+from selftrain.round import Attempt, Part, judged_by
+from selftrain.steps import pattern, split
 from selftrain.templates import cites_hint
 
 
@@ -128,6 +129,73 @@ class MakePairs(Stage):
                 sources=(attempt.sample.id,),
                 reencoded=reencoded,
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MakeSteps(Stage):
+    """One row per sample whose steps a verifier has scored, for Train(loss=Steps()): each step with its score as label.
+
+    The steps are cut as the verifier cuts them, and each is encoded by itself, so that a process model is read where it
+    was trained. The prompt has no instructions of the run: so the verifier `process_reward` asks. A sample with scores
+    for another number of steps than it has is quarantined.
+    """
+
+    name: str = "build"
+    model: str = "process"
+    """The model that will be trained on the rows."""
+    by: str = ""
+    """The verifier's name or spec; '' takes whichever scored the steps last."""
+    steps: str = "lines"
+    """lines, paragraphs, or a regular expression that ends a step: the verifier's own setting."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        pattern(self.steps)
+
+    @property
+    def uses(self) -> tuple[Resource, ...]:
+        """What it works with."""
+        return ("tokens",)
+
+    @property
+    def reads(self) -> tuple[type[Any], ...]:
+        """Samples and their verdicts."""
+        return (Sample, Verdict)
+
+    @property
+    def writes(self) -> tuple[type[Any], ...]:
+        """Rows, and what could not become one."""
+        return (Row, Quarantined)
+
+    def words(self) -> dict[str, str]:
+        """Whose scores are the labels."""
+        return {"labels": f"step scores of {self.by or 'any verifier'}"}
+
+    def run(self, part: Part, lab: Lab) -> Iterator[Row | Quarantined]:
+        """Build the shard's rows, in the samples' order."""
+        tokens = lab.tokens(part.checkpoint(self.model))
+        for attempts in part.attempts().values():
+            for each in attempts:
+                scores = [v.step_scores for v in each.verdicts if v.step_scores and judged_by(v.by, self.by)]
+                if not scores:
+                    continue
+                ids = [tokens.encode(step) for step in split(each.sample.text, self.steps)]
+                if len(ids) != len(scores[-1]) or not all(ids):
+                    why = f"its {len(ids)} steps have {len(scores[-1])} scores"
+                    yield Quarantined(problem=each.problem.id, index=each.sample.index, why=why)
+                    continue
+                yield Row(
+                    id=digest(part.round.number, self.name, each.sample.id),
+                    kind="example",
+                    segments=(
+                        Segment(ids=tokens.render(each.problem.prompt), train=False),
+                        *(Segment(ids=step, train=True) for step in ids),
+                    ),
+                    labels=tuple(min(1.0, max(0.0, score)) for score in scores[-1]),
+                    weight=each.weight,
+                    sources=(each.sample.id,),
+                    reencoded=True,
+                )
 
 
 def completion_ids(sample: Sample, tokens: Tokens) -> tuple[Ids, bool]:

@@ -8,7 +8,7 @@ import pytest
 
 from selftrain.pairings import RightWrong
 from selftrain.records import Pick, Problem, Quarantined, Row, Sample
-from selftrain.stages import MakeExamples, MakePairs, Pair, build
+from selftrain.stages import MakeExamples, MakePairs, MakeSteps, Pair, build
 from selftrain.testing import sums
 from tests.stages.bench import Bench, sample, verdict
 
@@ -167,3 +167,32 @@ def test_a_response_whose_own_part_is_unknown_or_empty_is_no_row(tmp_path: Path)
     nothing = sample(GOES_ON, text="0", completion_ids=(49, 0), prefix=2)
     other = sample(GOES_ON, 1, text="begins otherwise", completion_ids=(), tokenizer="")
     assert [type(each) for each in own(tmp_path, [elsewhere, nothing, other])] == [Quarantined] * 3
+
+
+def stepped(root: Path, text: str, scores: tuple[float, ...], **settings: Any) -> list[Any]:
+    one = sample(TRAIN[0], text=text)
+    said = [replace(verdict(one, "scored"), by="process", step_scores=scores)]
+    return Bench(root, TRAIN).run(MakeSteps(model="policy", **settings), {"generate": [one], "verify": said})
+
+
+def test_a_scored_step_is_a_segment_with_its_label(tmp_path: Path) -> None:
+    (row,) = stepped(tmp_path, "one\ntwo\nthree", (0.9, 0.25, 1.5))
+    prompt, *steps = row.segments
+    # Without the run's instructions: so the verifier asks.
+    assert (text(prompt.ids), prompt.train) == (f"user: {TRAIN[0].text}\n", False)
+    assert [text(step.ids) for step in steps] == ["one\n", "two\n", "three\n"]
+    assert all(step.train for step in steps)
+    assert row.labels == (0.9, 0.25, 1.0)
+
+
+def test_steps_are_cut_as_the_verifier_cuts_them(tmp_path: Path) -> None:
+    (row,) = stepped(tmp_path, "one. two. three", (0.9, 0.2, 0.1), steps=r"\. ")
+    assert [text(step.ids) for step in row.segments[1:]] == ["one. ", "two. ", "three"]
+
+
+def test_scores_of_other_steps_are_quarantined_and_samples_without_scores_left_out(tmp_path: Path) -> None:
+    (lost,) = stepped(tmp_path / "a", "one\ntwo", (0.9,))
+    assert isinstance(lost, Quarantined)
+    assert "2 steps have 1 scores" in lost.why
+    assert stepped(tmp_path / "b", "one\ntwo", ()) == []
+    assert stepped(tmp_path / "c", "one\ntwo", (0.5, 0.5), by="another") == []
