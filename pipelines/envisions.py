@@ -68,7 +68,7 @@ class Merge(Stage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pool(Stage):
+class Gather(Stage):
     """Pick the likeliest right ones of all rounds, and write right ones anew as repairs of the likeliest wrong ones."""
 
     keep: int = 10
@@ -135,6 +135,7 @@ def recipe(
     judged: Sequence[str] = ("generate", "verify", "refine", "verify-refined")
     return Recipe(
         paper="arXiv:2406.11736",
+        control="rest_em",
         rounds=rounds,
         each_round=[
             first,
@@ -144,8 +145,8 @@ def recipe(
             Verify(name="verify-refined", of=("refine",)),
             Merge(of=tuple(judged)),
             Verify(name="verify-merged", of=("merge",)),
-            Pool(of=("merge", "verify-merged"), keep=keep, repairs=repairs, feedback=feedback),
-            MakeExamples(of=("pool",)),
+            Gather(of=("merge", "verify-merged"), keep=keep, repairs=repairs, feedback=feedback),
+            MakeExamples(of=("gather",)),
             Train(of=("build",), loss=SFT(), start="base"),
             Evaluate(max_new_tokens=max_new_tokens),
             Gate(),

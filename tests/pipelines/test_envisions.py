@@ -61,7 +61,7 @@ def ranked(root: Path, round: int = 1) -> bool:
             return False
         order = sorted(group.values(), key=lambda each: -mean(each))
         solving |= {each.id for each in order[: min(3, max(1, len(order) - 1))]}
-    return solving == rows - set(samples(root, "pool", round=round))
+    return solving == rows - set(samples(root, "gather", round=round))
 
 
 def test_a_refinement_takes_its_candidates_place_where_it_is_better(tmp_path: Path) -> None:
@@ -96,10 +96,10 @@ def test_the_likeliest_right_ones_of_all_rounds_are_learned(tmp_path: Path) -> N
 
 def test_left_over_right_ones_repair_wrong_ones(tmp_path: Path) -> None:
     fake_run(made("envisions", rounds=1, **SMALL), tmp_path, backends=LikelyBackends(worded))
-    merged, repairs = samples(tmp_path, "merge"), samples(tmp_path, "pool")
+    merged, repairs = samples(tmp_path, "merge"), samples(tmp_path, "gather")
     said = statuses(tmp_path, "verify-merged")
     rows = {row.sources[0]: row for row in read(tmp_path, Row, "build")}
-    asked = {p.id: p for p in read(tmp_path, Problem, "pool")}
+    asked = {p.id: p for p in read(tmp_path, Problem, "gather")}
     assert repairs
     for repair in repairs.values():
         good, bad = repair.parents
