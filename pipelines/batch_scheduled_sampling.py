@@ -18,8 +18,7 @@ from selftrain.proposals import Asked, again
 from selftrain.recipe import Recipe
 from selftrain.records import Problem, seed_of
 from selftrain.round import Attempt
-from selftrain.stages import SFT, Evaluate, Gate, Generate, Gold, MakeExamples, Propose, Select, Train
-from selftrain.stages.splice import Splice, Spliced
+from selftrain.stages import SFT, Evaluate, Gate, Generate, Gold, MakeExamples, Propose, Select, Splice, Spliced, Train
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +60,7 @@ def recipe(*, rounds: int = 1, share: float = 0.5, temperature: float = 0.7, max
     """Build the recipe; `share` is the probability that a gold step is written anew."""
     return Recipe(
         paper="arXiv:2410.14655",
+        control="gold_sft",
         rounds=rounds,
         each_round=[
             Gold(),

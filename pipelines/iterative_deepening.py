@@ -48,6 +48,7 @@ def recipe(
     held_out = deepening(replace(first, name="greedy", n=1, temperature=0.0), turns, growth, cue)
     return Recipe(
         paper="arXiv:2502.05449",
+        control="rest_em rounds=1",
         rounds=rounds,
         each_round=[
             *deepening(first, turns, growth, cue),

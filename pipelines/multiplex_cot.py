@@ -35,6 +35,7 @@ def recipe(
     held_out = (replace(first, n=1, temperature=0.0), ask, replace(second, temperature=0.0))
     return Recipe(
         paper="arXiv:2501.13117",
+        control="random_select gate=false",
         rounds=rounds,
         each_round=[
             first,

@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from selftrain.recipe import Recipe
 from selftrain.round import Attempt
 from selftrain.rules import AtMost, Rule, distinct, failed, finished
-from selftrain.stages import SFT, Evaluate, Gate, Generate, Gold, MakeExamples, Select, Train, Verify
-from selftrain.stages.splice import Splice, Spliced
+from selftrain.stages import SFT, Evaluate, Gate, Generate, Gold, MakeExamples, Select, Splice, Spliced, Train, Verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +52,7 @@ def recipe(
     rules: tuple[Rule, ...] = (*((failed,) if wrong_only else ()), finished, distinct, AtMost(keep))
     return Recipe(
         paper="arXiv:2410.14655",
+        control="gold_sft",
         rounds=rounds,
         each_round=[
             Gold(),

@@ -47,6 +47,7 @@ def recipe(
     paired = [*(hard if edited else ()), *(sampled if pairs else ())]
     return Recipe(
         paper="arXiv:2410.06638",
+        control="iterative_rpo rounds=1",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

@@ -19,8 +19,19 @@ from selftrain.corruptions import Corruption, NumberSwap, OneOf, OperatorSwap
 from selftrain.recipe import Recipe
 from selftrain.round import Attempt
 from selftrain.rules import AtMost, distinct, finished, passed
-from selftrain.stages import SFT, Corrupt, Evaluate, Gate, Generate, MakeExamples, Select, Train, Verify
-from selftrain.stages.splice import Splice, Spliced
+from selftrain.stages import (
+    SFT,
+    Corrupt,
+    Evaluate,
+    Gate,
+    Generate,
+    MakeExamples,
+    Select,
+    Splice,
+    Spliced,
+    Train,
+    Verify,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +81,7 @@ def recipe(
     right = (passed, finished, distinct, AtMost(keep))
     return Recipe(
         paper="arXiv:2409.01524",
+        control="rest_em rounds=1",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

@@ -101,6 +101,7 @@ def recipe(
     heard, revised = ("generate", "heed"), ("revise", "heed-revised")
     return Recipe(
         paper="arXiv:2310.00533",
+        control="self_refine",
         rounds=rounds,
         before=[
             attempt,

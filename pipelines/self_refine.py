@@ -108,6 +108,7 @@ def recipe(
     held_out = refining(replace(first, name="greedy", n=1, temperature=0.0), turns, question, done)
     return Recipe(
         paper="arXiv:2303.17651",
+        control="random_select gate=false",
         rounds=rounds,
         each_round=[
             *refining(first, turns, question, done),

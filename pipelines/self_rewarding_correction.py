@@ -130,6 +130,7 @@ def recipe(
     judged = ("verdict", "verify-verdict", "revise", "verify-revised")
     return Recipe(
         paper="arXiv:2502.19613",
+        control="rest_em rounds=1",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),
