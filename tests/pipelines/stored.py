@@ -11,7 +11,7 @@ from selftrain.recipe import Recipe
 from selftrain.records import Pick, Problem, Row, Sample
 from selftrain.round import PROBLEMS
 from selftrain.store import Store
-from selftrain.testing import FakeBackends, adds, fake_run, sums
+from selftrain.testing import Answer, FakeBackends, adds, fake_run, sums
 
 R = TypeVar("R")
 
@@ -56,19 +56,19 @@ def samples(root: Path, *stages: str, round: int = 1) -> dict[str, Sample]:
     return {s.id: s for stage in stages for s in read(root, Sample, stage, round)}
 
 
-def unlabelled(name: str, root: Path, pool: Sequence[Problem] = (), **arguments: Any) -> bool:
+def unlabelled(name: str, root: Path, pool: Sequence[Problem] = (), answer: Answer = adds, **arguments: Any) -> bool:
     """Whether permuted gold answers leave every row and checkpoint of a recipe as it is, byte for byte."""
     recipe = made(name, **arguments)
     given = pool or sums(12)
     answers = [p.answer for p in given]
     moved = [replace(p, answer=a, solution=f"x={a}") for p, a in zip(given, [*answers[1:], answers[0]], strict=True)]
-    found = [_run(recipe, root / folder, train) for folder, train in (("a", given), ("b", moved))]
+    found = [_run(recipe, root / folder, train, answer) for folder, train in (("a", given), ("b", moved))]
     assert found[0][0]
     return found[0] == found[1]
 
 
-def _run(recipe: Recipe, root: Path, pool: Sequence[Problem]) -> tuple[dict[str, bytes], list[Any]]:
+def _run(recipe: Recipe, root: Path, pool: Sequence[Problem], answer: Answer) -> tuple[dict[str, bytes], list[Any]]:
     held_out = {"valid": sums(8, "valid", 200), "test": sums(8, "test", 400)}
-    history = fake_run(recipe, root, problems={"train": pool, **held_out}, backends=FakeBackends(adds))
+    history = fake_run(recipe, root, problems={"train": pool, **held_out}, backends=FakeBackends(answer))
     rows = {str(p.relative_to(root)): p.read_bytes() for p in sorted(root.rglob("rows.parquet"))}
     return rows, [result.checkpoints for result in history.rounds]
