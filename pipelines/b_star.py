@@ -105,6 +105,7 @@ def recipe(
     names = tuple(stage.name for stage in tried)
     return Recipe(
         paper="arXiv:2412.17256",
+        control="expert_iteration",
         rounds=rounds,
         each_round=[
             *tried,

@@ -101,6 +101,7 @@ def recipe(
     """Build the recipe; of each solution `samples` problems are written, and at most `keep` different ones tried."""
     return Recipe(
         paper="arXiv:2104.08801",
+        control="rft",
         rounds=rounds,
         models={"policy": Model(), "inverse": Model()},
         before=[

@@ -108,6 +108,7 @@ def recipe(
     plain = Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens)
     return Recipe(
         paper="arXiv:2410.05605",
+        control="iterative_rpo rounds=1",
         rounds=rounds,
         each_round=[
             plain,

@@ -78,6 +78,7 @@ def recipe(
     )
     return Recipe(
         paper="arXiv:2502.20122",
+        control="rest_em keep=1 rounds=1",
         rounds=rounds,
         each_round=[
             plain,

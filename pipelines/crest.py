@@ -99,6 +99,7 @@ def recipe(
     judged = ("generate", "verify", "credit")
     return Recipe(
         paper="arXiv:2411.06387",
+        control="star",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

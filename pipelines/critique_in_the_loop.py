@@ -87,5 +87,9 @@ def recipe(
         ]
 
     return Recipe(
-        paper="arXiv:2411.16579", rounds=rounds, models={"policy": Model(), "critic": Model()}, each_round=each_round
+        paper="arXiv:2411.16579",
+        control="rest_em",
+        rounds=rounds,
+        models={"policy": Model(), "critic": Model()},
+        each_round=each_round,
     )

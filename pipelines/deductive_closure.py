@@ -109,6 +109,7 @@ def recipe(
     statements = ("generate", "adopt")
     return Recipe(
         paper="arXiv:2401.08574",
+        control="lmsi",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

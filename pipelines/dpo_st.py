@@ -49,6 +49,7 @@ def recipe(
     """Build the recipe; `labels` is the samples of the DPO model, `keep` the cap per problem, gold included."""
     return Recipe(
         paper="arXiv:2407.18248",
+        control="rest_em",
         rounds=rounds,
         before=[Gold(), Select(rules=()), MakeExamples(), Train(name="warm-up", loss=SFT(), start="base")],
         each_round=[

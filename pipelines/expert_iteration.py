@@ -26,6 +26,7 @@ def recipe(
     """Build the recipe; `rows` says which rounds' samples are trained on."""
     return Recipe(
         paper="arXiv:1705.08439",
+        control="rest_em",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

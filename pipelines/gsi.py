@@ -100,6 +100,7 @@ def recipe(
     plain = Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens)
     return Recipe(
         paper="arXiv:2411.00750",
+        control="star",
         rounds=rounds,
         each_round=[
             plain,

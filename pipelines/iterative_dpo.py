@@ -33,6 +33,7 @@ def recipe(
     stored = [] if reference == "start" else [Reference(of=("build",), which=reference)]
     return Recipe(
         paper="arXiv:2312.16682",
+        control="expert_iteration",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

@@ -44,4 +44,4 @@ def recipe(
             Gate(),
         ]
 
-    return Recipe(paper="arXiv:2404.19733", rounds=rounds, each_round=each_round)
+    return Recipe(paper="arXiv:2404.19733", control="iterative_dpo", rounds=rounds, each_round=each_round)

@@ -102,6 +102,7 @@ def recipe(
     own = ("generate", "vote", "loss")
     return Recipe(
         paper="arXiv:2408.09849",
+        control="lmsi",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

@@ -28,6 +28,7 @@ def recipe(
     """Build the recipe; `share` of a problem's samples must agree, else it is left out."""
     return Recipe(
         paper="arXiv:2210.11610",
+        control="random_select gate=false",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

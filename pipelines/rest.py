@@ -48,6 +48,7 @@ def recipe(
         ]
     return Recipe(
         paper="arXiv:2308.08998",
+        control="raft",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

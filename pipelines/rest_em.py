@@ -19,6 +19,7 @@ def recipe(
     """Build the recipe; the defaults are the paper's for MATH (32 samples, at most 10 kept, temperature 0.7)."""
     return Recipe(
         paper="arXiv:2312.06585",
+        control="random_select",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

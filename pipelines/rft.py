@@ -26,6 +26,7 @@ def recipe(
     """Build the recipe; `gold` is the share of problems whose gold solution is mixed in, k is 100 in the paper."""
     return Recipe(
         paper="arXiv:2308.01825",
+        control="gold_sft",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

@@ -18,6 +18,7 @@ def recipe(*, rounds: int = 1, temperature: float = 0.0, by: str = "", max_new_t
     """Build the recipe; `by` is the judge, by default each problem's own verifier."""
     return Recipe(
         paper="arXiv:2502.08130",
+        control="gold_sft",
         rounds=rounds,
         each_round=[
             Generate(n=1, temperature=temperature, max_new_tokens=max_new_tokens),

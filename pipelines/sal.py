@@ -67,6 +67,7 @@ def recipe(
     plain = Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens)
     return Recipe(
         paper="arXiv:2502.00996",
+        control="rft",
         rounds=rounds,
         each_round=[
             plain,

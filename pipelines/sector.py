@@ -133,4 +133,4 @@ def recipe(
             *([Gate()] if gate else []),
         ]
 
-    return Recipe(paper="arXiv:2309.08589", rounds=rounds, each_round=each_round)
+    return Recipe(paper="arXiv:2309.08589", control="lmsi", rounds=rounds, each_round=each_round)

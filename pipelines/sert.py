@@ -58,6 +58,7 @@ def recipe(
     ]
     return Recipe(
         paper="arXiv:2502.12744",
+        control="gold_sft",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

@@ -31,6 +31,7 @@ def recipe(
     sft: list[Stage] = [Gold(), Select(rules=()), MakeExamples(), Train(name="warm-up", loss=SFT(), start="base")]
     return Recipe(
         paper="arXiv:2401.01335",
+        control="gold_sft",
         rounds=rounds,
         before=sft if warm_up else (),
         each_round=[

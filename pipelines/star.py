@@ -50,4 +50,4 @@ def recipe(
             Gate(),
         ]
 
-    return Recipe(paper="arXiv:2203.14465", rounds=rounds, each_round=each_round)
+    return Recipe(paper="arXiv:2203.14465", control="random_select", rounds=rounds, each_round=each_round)

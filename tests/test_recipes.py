@@ -1,6 +1,7 @@
 """Every recipe there is: built, checked, planned, run on the bundled model, killed and resumed."""
 
 import inspect
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from tests.killing import Launched, stored, unchanged
 
 RECIPES = sorted(plugins.available("recipe"))
 SMALL = {"samples": 4, "keep": 2, "max_new_tokens": 48}
+UNCONTROLLED = {"random_select", "gold_sft", "self_taught_evaluators", "auto_if", "perils", "bot"}
+"""Controls, and what is not measured by the accuracy of the policy on the run's own problems."""
 RUN = {"model": "nano", "data": "sums", "pool": 24, "valid": 12, "test": 12}
 
 
@@ -38,6 +41,19 @@ def test_its_docstring_names_paper_and_differences(name: str) -> None:
 def test_it_is_in_the_table_with_its_command(name: str) -> None:
     table = Path(plugins.find("recipe", name).path).with_name("README.md").read_text(encoding="utf-8")
     assert f"| `{name}` |" in table
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_its_control_is_there_and_in_the_table(name: str) -> None:
+    control = config.load(name, {}).recipe.control
+    if not control:
+        assert name in UNCONTROLLED
+        return
+    table = Path(plugins.find("recipe", name).path).with_name("README.md").read_text(encoding="utf-8")
+    (line,) = [line for line in table.splitlines() if line.startswith(f"| `{name}` |")]
+    assert f"control: `{control}`" in line
+    other, *words = shlex.split(control)
+    assert config.load(other, dict(word.split("=", 1) for word in words)).recipe.rounds >= 1
 
 
 @pytest.mark.parametrize("name", RECIPES)
