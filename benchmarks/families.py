@@ -3,7 +3,8 @@
 python -m benchmarks.families --work WORK [--seeds 2] [--only vote likelihood]
 
 One round of `rest_em` with the preset of the family's model, judged by the family's verifier instead of by each
-problem's own; beside it the same round with the verifier off (`random_select`). What is measured on test is always the
+problem's own (a reward or process model: of `raft`, the best of the samples by its score); beside it the same round
+with the verifier off (`random_select`, as many samples a problem at most). What is measured on test is always the
 problem's own verifier. Differences are paired by problem over all seeds; their intervals are corrected for the number
 of families (Bonferroni). Runs lie in WORK and go on where an earlier call was stopped.
 """
@@ -22,10 +23,12 @@ from selftrain.plan import cores
 
 
 class Family(NamedTuple):
-    """A verifier in the loop: its spec, the preset it runs with, and further settings."""
+    """A verifier in the loop: its spec, the preset and recipe it runs with, and further settings."""
 
     by: str
     preset: str = "nano"
+    recipe: str = "rest_em"
+    """raft takes the best of n by a score, where there is no threshold that means right."""
     settings: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -42,6 +45,8 @@ FAMILIES = {
     "consensus (mbr)": Family(spec("mbr", threshold=0.5), settings={"verify.blind": True}),
     "likelihood": Family(spec("likelihood", of="answer", threshold=-0.1), settings=ASKING),
     "judge": Family(spec("judge"), settings=ASKING | {"verify.blind": True}),
+    "reward model": Family(spec("reward_model", model="nano-reward"), recipe="raft"),
+    "process model": Family(spec("process_reward", model="nano-process"), recipe="raft"),
     "noise (noisy)": Family(spec("noisy", by="number", false_positive=0.2, false_negative=0.2)),
     "noise (shuffled)": Family(spec("shuffled", by="number")),
 }
@@ -79,9 +84,10 @@ def row(name: str, family: Family, work: Path, seeds: int, families: int) -> str
     bases, afters = [], []
     for seed in range(seeds):
         label = name.translate(str.maketrans("", "", "() ")).replace("_", "-")
-        off = finished("random_select", family.preset, seed, 1, work / f"{family.preset}-off-{seed}")
-        settings = {"verify.by": family.by, **family.settings}
-        run = finished("rest_em", family.preset, seed, 1, work / f"{label}-{seed}", **settings)
+        keep = 1 if family.recipe == "raft" else 4
+        off = finished("random_select", family.preset, seed, 1, work / f"{family.preset}-off-{keep}-{seed}", keep=keep)
+        settings = {("by" if family.recipe == "raft" else "verify.by"): family.by, **family.settings}
+        run = finished(family.recipe, family.preset, seed, 1, work / f"{label}-{seed}", **settings)
         gains += against(outcomes(run, 1), outcomes(run, 0))
         over += against(outcomes(run, 1), outcomes(off, 1))
         bases.append(accuracy(run, 0).partition(" (")[0])
