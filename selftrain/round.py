@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from selftrain import tables
+from selftrain.answers import normal
 from selftrain.errors import RecipeError
 from selftrain.records import Checkpoint, Decision, JsonValue, Metric, Outcome, Problem, Sample, Verdict
 from selftrain.store import StageFolder, Store
@@ -132,11 +133,21 @@ class Round:
     """Position of the first stage's folder."""
     settings: dict[str, JsonValue] = field(default_factory=dict)
     """What stages of this round found in the data so far."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """The held-out problems' texts, once somebody has asked."""
 
     def folder(self, name: str) -> StageFolder:
         """Return the folder of a stage of this round."""
         position = next(i for i, stage in enumerate(self.stages) if stage.name == name)
         return self.store.stage(self.number, self.offset + position, name)
+
+    def held_out(self) -> dict[str, str]:
+        """Return the held-out problems' ids by their texts, case and white space evened out."""
+        if not self.texts:
+            problems = self.store.stage(0, 0, PROBLEMS)
+            shards = [shard for shard, split in self.splits.items() if split != "train"]
+            self.texts = {normal(each.text): each.id for shard in shards for each in problems.read(Problem, shard)}
+        return self.texts
 
     def sources(self, stage: "Stage") -> list["Stage"]:
         """The earlier stages of this round that a stage reads: those it names, else all that write what it reads."""

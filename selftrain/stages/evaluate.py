@@ -10,7 +10,7 @@ from selftrain.errors import RecipeError, near
 from selftrain.lab import Lab
 from selftrain.recipe import Stage
 from selftrain.records import Metric, Outcome, Problem, Sample, Verdict
-from selftrain.round import Part
+from selftrain.round import Part, judged_by
 from selftrain.stages.generate import Generate
 from selftrain.stages.verify import Verify
 
@@ -28,6 +28,10 @@ class Response(NamedTuple):
     def passed(self) -> bool:
         """Only a pass counts; error, timeout, abstain and a missing sample do not."""
         return self.status == "pass"
+
+    def score(self, by: str) -> float | None:
+        """The score that a verifier gave it, by the verifier's name or spec."""
+        return next((score for spec, score in self.scores.items() if judged_by(spec, by)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +150,7 @@ class Evaluate(Stage):
     ) -> Iterator[Metric | Outcome]:
         name = prefix + headline
         judge = self.combine.removeprefix("best_by:") if self.combine.startswith("best_by:") else ""
-        if judge and not any(judge in each.scores for group in groups.values() for each in group):
+        if judge and all(each.score(judge) is None for group in groups.values() for each in group):
             raise RecipeError(f"stage {self.name!r}: combine is {self.combine!r}, but {judge!r} has scored no sample")
         outcomes = {id: self._outcome(group, asked[id]) for id, group in groups.items()}
         yield from (Outcome(problem=id, split=split, name=name, value=value) for id, value in outcomes.items())
@@ -173,8 +177,8 @@ class Evaluate(Stage):
             return float(_vote(group))
         if self.combine.startswith("best_by:"):
             judge = self.combine.removeprefix("best_by:")
-            scored = [r for r in group if judge in r.scores]
-            return float(max(scored, key=lambda r: r.scores[judge]).passed) if scored else 0.0
+            scored = [(score, r) for r in group if (score := r.score(judge)) is not None]
+            return float(max(scored, key=lambda pair: pair[0])[1].passed) if scored else 0.0
         return sum(r.passed for r in group) / n
 
 

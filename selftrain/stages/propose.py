@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from selftrain.answers import normal
 from selftrain.errors import RecipeError
 from selftrain.lab import Lab
 from selftrain.proposals import Ask, Asked, Maker
 from selftrain.recipe import Stage
-from selftrain.records import Problem, Sample, Verdict, digest, seed_of
+from selftrain.records import Problem, Quarantined, Sample, Verdict, digest, seed_of
 from selftrain.round import Attempt, Part
 from selftrain.rules import Rule, judging, name_of
 
@@ -18,7 +19,7 @@ from selftrain.rules import Rule, judging, name_of
 class Propose(Stage):
     """Make problems, in the shard of those they are made from; whoever samples or judges them names this stage in of=.
 
-    Equal problems are made once.
+    Equal problems are made once. What is made for training but is a held-out problem, word for word, is quarantined.
     """
 
     make: Maker = field(default_factory=lambda: Ask("Which step is wrong first?"))
@@ -35,8 +36,8 @@ class Propose(Stage):
 
     @property
     def writes(self) -> tuple[type[Any], ...]:
-        """Problems."""
-        return (Problem,)
+        """Problems, and those that must not be."""
+        return (Problem, Quarantined)
 
     @property
     def gold(self) -> bool:
@@ -48,8 +49,9 @@ class Propose(Stage):
         of = f" of {', '.join(map(name_of, self.rules))}" if self.rules else ""
         return {"makes": name_of(self.make) + of}
 
-    def run(self, part: Part, lab: Lab) -> Iterator[Problem]:
+    def run(self, part: Part, lab: Lab) -> Iterator[Problem | Quarantined]:
         """Make the shard's problems, in the order of what they are made from."""
+        held_out = part.round.held_out() if "train" in self.splits else {}
         given = part.given()
         origins = {problem.id: problem for problem in given}
         tried = Sample in self.reads
@@ -64,8 +66,13 @@ class Propose(Stage):
             others.sort(key=lambda each: seed_of(part.round.number, problem.id, each.id))
             origin = origins.get(problem.parent or problem.id, problem)
             for made in self.make(Asked(problem, origin, left, others, lab.protocol)):
-                if made.id not in seen:
-                    seen.add(made.id)
+                if made.id in seen:
+                    continue
+                seen.add(made.id)
+                if same := held_out.get(normal(made.text)):
+                    why = f"what was made of it is held-out problem {same}"
+                    yield Quarantined(problem=problem.id, index=len(seen), why=why)
+                else:
                     yield made
 
 

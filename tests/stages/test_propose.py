@@ -8,7 +8,7 @@ import pytest
 
 from selftrain.errors import RecipeError
 from selftrain.proposals import Ask, AskForAnother, Perturbed, Revise
-from selftrain.records import Problem, Sample, Verdict
+from selftrain.records import Problem, Quarantined, Sample, Verdict
 from selftrain.rules import AtMost, failed
 from selftrain.stages import Adopt, Credit, Generate, Propose, Verify
 from selftrain.testing import sums
@@ -169,3 +169,14 @@ def test_revisions_of_two_critiques_of_one_attempt_are_two_problems(tmp_path: Pa
     found = Bench(tmp_path, TRAIN).run(Propose(of=("ask", "critique"), make=Revise()), before)
     assert [p.about for p in found] == [(first.id, s.id) for s in said]
     assert len({p.id for p in found}) == 2
+
+
+def test_what_is_made_for_training_and_is_held_out_word_for_word_is_quarantined(tmp_path: Path) -> None:
+    every = Bench(tmp_path / "free", TRAIN).run(Propose(make=Perturbed(60)))
+    held = replace(every[0], split="valid", parent=None, kind="task", prompt=Problem.of(every[0].text.upper()).prompt)
+    bench = Bench(tmp_path / "held", [*TRAIN, held])
+    found = bench.run(Propose(make=Perturbed(60)))
+    made = [each for each in found if isinstance(each, Problem)]
+    (lost,) = [each for each in found if isinstance(each, Quarantined)]
+    assert held.id in lost.why
+    assert {p.id for p in made} == {p.id for p in every} - {every[0].id}
