@@ -89,8 +89,9 @@ def test_two_rounds_killed_and_resumed(name: str, tmp_path: Path) -> None:
     struck = run.strike(1, place)
     run.wait(600)
     assert run.gone(), run.family()
-    # A stage that takes milliseconds may be over before the blow falls.
-    assert struck or place == "gold", run.log.read_text()[-2000:]
+    # A stage that takes milliseconds (no row to train on) may be over before the blow falls.
+    quick = not struck and Store(out).stages(1)[place].summary()["wall_seconds"] < 1
+    assert struck or quick, run.log.read_text()[-2000:]
     before = stored(out)
     last = Launched(out, name, given)
     assert last.wait() in (0, 3), last.log.read_text()[-3000:]
