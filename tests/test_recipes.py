@@ -1,5 +1,6 @@
 """Every recipe there is: built, checked, planned, run on the bundled model, killed and resumed."""
 
+import contextlib
 import inspect
 import shlex
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 import selftrain
 from selftrain import config, launch, plugins
+from selftrain.errors import Blocked
 from selftrain.records import Row, seed_of
 from selftrain.round import History
 from selftrain.store import Store
@@ -93,7 +95,8 @@ def test_two_rounds_killed_and_resumed(name: str, tmp_path: Path) -> None:
     quick = not struck and Store(out).stages(1)[place].summary()["wall_seconds"] < 1
     assert struck or quick, run.log.read_text()[-2000:]
     before = stored(out)
-    last = Launched(out, name, given)
-    assert last.wait() in (0, 3), last.log.read_text()[-3000:]
+    # In this process, where torch is imported already; that the same command goes on is test_kill.py's matter.
+    with contextlib.suppress(Blocked):
+        selftrain.run(name, rounds=2, shard=8, out=str(out), **settings(name))
     assert unchanged(out, before)
     assert Store(out).rounds() == [0, 1, 2]
