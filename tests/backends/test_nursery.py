@@ -57,9 +57,11 @@ def main(arguments):
 """
 
 OWNER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from selftrain.backends import nursery
+# In a shell's background job it would be ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 child = nursery.start("forkedchild", "family", log=Path(sys.argv[1]), preload=("heavy",))
 print(*child.recv(), flush=True)
 time.sleep(600)
