@@ -18,7 +18,7 @@ from selftrain.tables import read
 from tests.killing import Launched, stored, unchanged
 
 RECIPES = sorted(plugins.available("recipe"))
-SMALL = {"samples": 4, "keep": 2, "max_new_tokens": 48}
+SMALL = {"samples": 4, "keep": 2, "max_new_tokens": 32}
 UNCONTROLLED = {"random_select", "gold_sft", "self_taught_evaluators", "auto_if", "perils", "bot"}
 """Controls, and what is not measured by the accuracy of the policy on the run's own problems."""
 RUN = {"model": "nano", "data": "sums", "pool": 24, "valid": 12, "test": 12}
