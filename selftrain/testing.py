@@ -7,6 +7,7 @@ its users take a real engine and the bundled `nano` model instead.
 import json
 import random
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -126,6 +127,8 @@ class FakeVerifiers:
 
     def __init__(self, resources: Mapping[str, object] | None = None) -> None:
         self.resources = resources or {}
+        # A sandbox serves one program at a time, as in a worker.
+        self._judging = threading.Lock()
 
     def verify(
         self, by: str, items: Sequence[tuple[Problem, Sample]], *, model: AskedModel | None = None
@@ -138,10 +141,11 @@ class FakeVerifiers:
         for (name, _), found in groups.items():
             verifier = load_verifier(name, resources.get)
             problem, samples = found[0][0], [sample for _, sample in reversed(found)]
-            if verifier.group:
-                scores = verifier.judge_group(problem=problem, attempts=samples)
-            else:
-                scores = [verifier.judge(problem=problem, response=sample.text) for sample in samples]
+            with self._judging:
+                if verifier.group:
+                    scores = verifier.judge_group(problem=problem, attempts=samples)
+                else:
+                    scores = [verifier.judge(problem=problem, response=sample.text) for sample in samples]
             for sample, score in zip(samples, scores, strict=True):
                 said = {key: getattr(score, key) for key in ("status", "score", "step_scores", "why", "answer")}
                 yield Verdict(sample=sample.id, by=name, **said)

@@ -85,7 +85,7 @@ def test_two_rounds_killed_and_resumed(name: str, tmp_path: Path) -> None:
     given = [f"{key}={value}" for key, value in {**settings(name), "rounds": 2, "shard": 8}.items()]
     names = [stage.name for stage in config.load(name, {}).recipe.stages(History())]
     # One blow a recipe, at one of its places: over all recipes each kind of place is met many times.
-    places = [stage for stage in ("generate", "train") if stage in names] or ["gold"]
+    places: list[str] = [stage for stage in ("generate", "train") if stage in names] or ["gold"]
     place = places[seed_of(name) % len(places)]
     run = Launched(out, name, given)
     struck = run.strike(1, place)

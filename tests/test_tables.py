@@ -93,7 +93,7 @@ def test_a_column_that_is_none_throughout_keeps_its_type() -> None:
 
 def test_only_optional_fields_may_be_null() -> None:
     fields = {f.name: f.nullable for f in tables.schema(Problem)}
-    assert {name for name, nullable in fields.items() if nullable} == {"answer", "solution", "tests", "parent", "about"}
+    assert {name for name, nullable in fields.items() if nullable} == {"answer", "solution", "tests", "parent"}
 
 
 def test_some_columns_are_read_alone(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from selftrain.rules import Rule, judging, name_of
 class Propose(Stage):
     """Make problems, in the shard of those they are made from; whoever samples or judges them names this stage in of=.
 
-    Equal problems are made once. What is made for training but is a held-out problem, word for word, is quarantined.
+    Equal problems are made once. What is made for training but is, or asks in one of its turns, a held-out problem,
+    word for word, is quarantined.
     """
 
     make: Maker = field(default_factory=lambda: Ask("Which step is wrong first?"))
@@ -69,8 +70,9 @@ class Propose(Stage):
                 if made.id in seen:
                     continue
                 seen.add(made.id)
-                if same := held_out.get(normal(made.text)):
-                    why = f"what was made of it is held-out problem {same}"
+                texts = {normal(made.text), *(normal(turn["content"]) for turn in made.prompt)}
+                if same := sorted(held_out[text] for text in texts & held_out.keys()):
+                    why = f"what was made of it is held-out problem {same[0]}"
                     yield Quarantined(problem=problem.id, index=len(seen), why=why)
                 else:
                     yield made

@@ -188,7 +188,7 @@ def test_a_diverging_training_is_an_error(trainer: TrlTrainer, start: Path, tmp_
         ({"settings": {"packing": True}}, "packing cannot be set: row weights need one row"),
         ({"lora": {"rank": 8}}, "'rank' is not an argument of PEFT's LoraConfig"),
         ({"settings": {"max_length": 4096}}, "max_length is 4096; .* up to the model's 256"),
-        ({"loss": "dpoo"}, "unknown loss 'dpoo'; did you mean dpo.* Known: dpo, .*, sft"),
+        ({"loss": "dpoo"}, "unknown loss 'dpoo'; did you mean dpo.* Known: asft, .*, steps"),
     ],
 )
 def test_wrong_settings_are_refused_before_a_process_starts(

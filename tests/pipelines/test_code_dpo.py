@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from selftrain.backends.sandbox import open_sandbox
+from selftrain.pairings import ByScore
 from selftrain.recipe import Recipe, Stage
 from selftrain.records import Checkpoint, Pick, Problem, Row, Verdict
 from selftrain.stages import Pair
@@ -63,7 +64,8 @@ def test_the_program_with_more_credit_is_chosen_and_no_test_is_in_a_row(tmp_path
     assert checkpoint.parent == checkpoint.base
 
     def mixed(stage: Stage) -> Stage:
-        return replace(stage, rules=()) if isinstance(stage, Pair) else stage
+        # All that has a score, down to the smallest difference: tests are among them.
+        return replace(stage, rules=(), pairing=ByScore("cross_tests", most=8)) if isinstance(stage, Pair) else stage
 
     ran(tmp_path / "b", recipe(tests=4).changed(mixed))
     assert not only_programs(tmp_path / "b")
