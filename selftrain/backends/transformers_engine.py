@@ -32,7 +32,8 @@ class Engine:
         self.settings = settings
         self.device = str(settings["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
         # The number of threads decides how sums are split, so it is fixed rather than left to what is free.
-        torch.set_num_threads(int(settings["threads"] or len(os.sched_getaffinity(0))))
+        said = settings["threads"] or os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))
+        torch.set_num_threads(int(said))
         self.waiting: deque[tuple[Any, ...]] = deque()
         self.info = self.load(settings["model"])
 
