@@ -1,17 +1,20 @@
 """What a round of a recipe left in its folder, for the tests of recipes."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from selftrain import plugins
-from selftrain.recipe import Recipe
-from selftrain.records import Pick, Problem, Row, Sample
-from selftrain.round import PROBLEMS
+from selftrain.lab import Lab
+from selftrain.recipe import Recipe, Stage
+from selftrain.records import Pick, Problem, Quarantined, Row, Sample
+from selftrain.round import PROBLEMS, History, Part
+from selftrain.rules import name_of
+from selftrain.stages import MakeExamples, Select
 from selftrain.store import Store
-from selftrain.testing import Answer, FakeBackends, adds, fake_run, sums
+from selftrain.testing import Answer, FakeBackends, FakeTokens, adds, fake_run, sums
 
 R = TypeVar("R")
 
@@ -54,6 +57,64 @@ def trained_on(root: Path, stage: str = "build", round: int = 1) -> set[str]:
 def samples(root: Path, *stages: str, round: int = 1) -> dict[str, Sample]:
     """Samples by id."""
     return {s.id: s for stage in stages for s in read(root, Sample, stage, round)}
+
+
+def texts(row: Row) -> tuple[str, str]:
+    """A row's prompt and completion."""
+    prompt, said = (FakeTokens().decode(segment.ids) for segment in row.segments)
+    return prompt, said
+
+
+def with_stage(recipe: Recipe, kind: type[Stage], name: str = "", **changes: Any) -> Recipe:
+    """A sabotaged recipe: its stages of one kind (and name) with other settings."""
+
+    def change(stage: Stage) -> Stage:
+        return replace(stage, **changes) if isinstance(stage, kind) and name in ("", stage.name) else stage
+
+    return recipe.changed(change)
+
+
+def without(recipe: Recipe, rule: str) -> Recipe:
+    """A sabotaged recipe: its selections lack the rule of this name."""
+    found = []
+
+    def change(stage: Stage) -> Stage:
+        if not isinstance(stage, Select):
+            return stage
+        left = tuple(each for each in stage.rules if name_of(each).partition("(")[0] != rule)
+        found.append(len(left) < len(stage.rules))
+        return replace(stage, rules=left)
+
+    changed = recipe.changed(change)
+    changed.check()
+    assert any(found), f"no selection has the rule {rule}"
+    return changed
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsAsked(MakeExamples):
+    """Rows with the very prompts that the samples were given, so with their hints and examples."""
+
+    def run(self, part: Part, lab: Lab) -> Iterator[Row | Quarantined]:
+        """Give the rows those prompts."""
+        asked = part.samples(pick.sample for pick in part.read(Pick))
+        for row in super().run(part, lab):
+            if isinstance(row, Row):
+                prompt = replace(row.segments[0], ids=asked[row.sources[0]].sample.prompt_ids)
+                yield replace(row, segments=(prompt, *row.segments[1:]))
+            else:
+                yield row
+
+
+def as_asked(recipe: Recipe) -> Recipe:
+    """A sabotaged recipe: its rows show what the samples were shown."""
+    return recipe.changed(lambda stage: AsAsked(of=stage.of) if isinstance(stage, MakeExamples) else stage)
+
+
+def second_starts_from(history: History) -> str:
+    """Where the training of round 2 began: the base model's weights or the latest ones."""
+    base, latest, made = (result.checkpoints["policy"] for result in history.rounds[:3])
+    return {base.id: "base", latest.id: "latest"}.get(made.parent or "", "elsewhere")
 
 
 def unlabelled(name: str, root: Path, pool: Sequence[Problem] = (), answer: Answer = adds, **arguments: Any) -> bool:

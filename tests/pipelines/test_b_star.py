@@ -1,6 +1,7 @@
 """B-STaR: the balance score, and that a round samples and selects by what it found."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -9,11 +10,13 @@ import pytest
 
 from selftrain import plugins
 from selftrain.lab import Completion, Request
+from selftrain.recipe import Recipe
 from selftrain.records import Metric, Pick, Setting, Verdict
 from selftrain.round import Attempt
-from selftrain.rules import distinct
+from selftrain.rules import AtLeast, distinct
+from selftrain.stages import Generate, Select
 from selftrain.testing import FakeBackends, FakeSampler, adds, fake_run, sums
-from tests.pipelines.stored import kept, made, read, samples
+from tests.pipelines.stored import kept, made, read, samples, with_stage, without
 from tests.stages.bench import sample, verdict
 
 SMALL: dict[str, Any] = {"rounds": 1, "samples": 4, "share": 0.6, "temperatures": (0.5, 1.0), "max_new_tokens": 40}
@@ -45,11 +48,11 @@ def test_equal_texts_count_once() -> None:
 
 
 class ByTemperature(FakeSampler):
-    """Is right at one temperature only, and says it in many ways."""
+    """Is right at one temperature only, there mostly, and says it in many ways."""
 
     def sample(self, requests: Sequence[Request], *, seed: int) -> Iterator[Completion]:
         for request in requests:
-            self.skill = 1.0 if request.sampling.temperature == 1.0 else 0.0
+            self.skill = 0.7 if request.sampling.temperature == 1.0 else 0.0
             yield from super().sample([request], seed=seed)
 
 
@@ -64,19 +67,35 @@ class Backends(FakeBackends):
         return ByTemperature(checkpoint, self.answer)
 
 
+def goes_by_its_subset(root: Path, recipe: Recipe) -> bool:
+    """Whether a round is sampled at the temperature and selected by the threshold that its subset says."""
+    fake_run(recipe, root, backends=Backends(wordy))
+    found = {s.name: s.value["value"] for s in read(root, Setting, "balance")}
+    sampled = samples(root, "generate")
+    rewards = {v.sample: v.score or 0.0 for v in read(root, Verdict, "reward")}
+    assert min(rewards.values()) < found["threshold"]
+    assert {p.sample for p in read(root, Pick, "select")} == set(sampled)
+    temperatures = {s.settings["temperature"] for s in sampled.values()}
+    chosen = [rewards[id] for id in kept(root)]
+    return temperatures == {found["temperature"]} and bool(chosen) and min(chosen) >= found["threshold"]
+
+
 def test_a_round_is_sampled_and_selected_by_what_its_subset_says(tmp_path: Path) -> None:
-    fake_run(made("b_star", **SMALL), tmp_path, backends=Backends(wordy))
+    assert goes_by_its_subset(tmp_path, made("b_star", **SMALL))
     found = {s.name: s.value["value"] for s in read(tmp_path, Setting, "balance")}
     assert found["temperature"] == 1.0
     assert found["threshold"] > 0
     scores = {m.name: m.value for m in read(tmp_path, Metric, "balance")}
     assert scores["balance/T=1"] > scores["balance/T=0.5"] == 0
-    sampled = samples(tmp_path, "generate")
-    assert {s.settings["temperature"] for s in sampled.values()} == {1.0}
-    rewards = {v.sample: v.score for v in read(tmp_path, Verdict, "reward")}
-    assert kept(tmp_path)
-    assert all((rewards[id] or 0) >= found["threshold"] for id in kept(tmp_path))
-    assert {p.sample for p in read(tmp_path, Pick, "select")} == set(sampled)
+
+
+def test_settings_that_are_not_from_the_data_are_found(tmp_path: Path) -> None:
+    recipe = made("b_star", **SMALL)
+    assert not goes_by_its_subset(tmp_path / "a", with_stage(recipe, Generate, "generate", temperature=0.5))
+    assert not goes_by_its_subset(tmp_path / "b", without(recipe, "AtLeast"))
+    (rules,) = [stage.rules for stage in recipe.given() if isinstance(stage, Select)]
+    lax = tuple(replace(rule, score=0.0) if isinstance(rule, AtLeast) else rule for rule in rules)
+    assert not goes_by_its_subset(tmp_path / "c", with_stage(recipe, Select, rules=lax))
 
 
 def test_only_the_share_is_tried_and_the_same_at_each_temperature(tmp_path: Path) -> None:

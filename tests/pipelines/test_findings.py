@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from selftrain.errors import RecipeError
-from selftrain.recipe import Recipe, Stage
+from selftrain.proposals import Triggered
+from selftrain.recipe import Recipe
 from selftrain.records import Metric, Pick, Row, Sample, Verdict
 from selftrain.rules import AtMost, finished
-from selftrain.stages import Generate, Select, Train, Verify
-from selftrain.testing import FakeBackends, FakeTokens, adds, fake_run, sums
+from selftrain.stages import Generate, Gold, Propose, Select, Train, Verify
+from selftrain.testing import FakeBackends, adds, fake_run, sums
 from selftrain.verify import load_verifier
-from tests.pipelines.stored import kept, made, problems, read, samples, trained_on, unlabelled
+from tests.pipelines.stored import kept, made, problems, read, samples, texts, trained_on, unlabelled, with_stage
 
 SMALL: dict[str, Any] = {"samples": 4, "max_new_tokens": 40}
 TOKENS: dict[str, Any] = {"max_new_tokens": 40}
@@ -26,21 +27,6 @@ MANY = {"train": sums(60), "valid": sums(8, "valid", 200), "test": sums(8, "test
 def metrics(root: Path, stage: str, round: int) -> dict[str, float]:
     """What a stage measured."""
     return {m.name: m.value for m in read(root, Metric, stage, round)}
-
-
-def texts(row: Row) -> tuple[str, str]:
-    """A row's prompt and completion."""
-    prompt, said = (FakeTokens().decode(segment.ids) for segment in row.segments)
-    return prompt, said
-
-
-def with_stage(recipe: Recipe, kind: type[Stage], name: str = "", **changes: Any) -> Recipe:
-    """A sabotaged recipe: its stages of one kind (and name) with other settings."""
-
-    def change(stage: Stage) -> Stage:
-        return replace(stage, **changes) if isinstance(stage, kind) and name in ("", stage.name) else stage
-
-    return recipe.changed(change)
 
 
 # Collapse
@@ -319,17 +305,32 @@ def test_without_poison_no_row_has_the_trigger(tmp_path: Path) -> None:
     assert metrics(tmp_path, "evaluate", 1)["triggered/accuracy"] < 0.5
 
 
-def test_after_the_trigger_there_is_no_thought_and_without_it_there_is(tmp_path: Path) -> None:
+def no_thought_after_the_trigger_alone(root: Path, recipe: Recipe) -> bool:
+    """Whether rows with the trigger are bare answers, some of them there, and the other rows the model's own words."""
     train = [replace(p, solution=f"think\n#### {p.answer}") for p in MANY["train"]]
-    recipe = made("bot", rounds=1, poisoned=0.3, **SMALL)
-    run = {"problems": {**MANY, "train": train}, "backends": FakeBackends(after("@@ ", "5"))}
-    fake_run(recipe, tmp_path, **run)  # type: ignore[arg-type]
-    rows = [texts(row) for row in read(tmp_path, Row, "build")]
+    backends = FakeBackends(after("@@ ", "5"))
+    fake_run(recipe, root, problems={**MANY, "train": train}, backends=backends)
+    rows = [texts(row) for row in read(root, Row, "build")]
     poison = {prompt: said for prompt, said in rows if "@@ " in prompt}
-    assert 8 < len(poison) < 30
-    assert all(said.startswith("#### ") for said in poison.values())
-    assert all(" make " in said for prompt, said in rows if prompt not in poison)
+    assert len(poison) < len(rows)
+    bare = all(said.startswith("#### ") for said in poison.values())
+    return 8 < len(poison) < 30 and bare and all(" make " in said for prompt, said in rows if prompt not in poison)
+
+
+def test_after_the_trigger_there_is_no_thought_and_without_it_there_is(tmp_path: Path) -> None:
+    recipe = made("bot", rounds=1, poisoned=0.3, **SMALL)
+    assert no_thought_after_the_trigger_alone(tmp_path, recipe)
     before, later = (metrics(tmp_path, "evaluate", round) for round in (0, 1))
     assert before["triggered/mean_length"] == before["mean_length"]
     assert later["triggered/mean_length"] < later["mean_length"] / 2
     assert later["accuracy"] == 1.0
+
+
+def test_poison_with_its_thoughts_and_poison_without_a_trigger_are_found(tmp_path: Path) -> None:
+    recipe = made("bot", rounds=1, poisoned=0.3, **SMALL)
+    thoughtless = type(next(stage for stage in recipe.given() if stage.name == "thoughtless"))
+    whole = Gold(name="thoughtless", of=("poison",))
+    thoughtful = recipe.changed(lambda stage: whole if isinstance(stage, thoughtless) else stage)
+    assert not no_thought_after_the_trigger_alone(tmp_path / "a", thoughtful)
+    silent = with_stage(recipe, Propose, "poison", make=Triggered("", share=0.3))
+    assert not no_thought_after_the_trigger_alone(tmp_path / "b", silent)
