@@ -9,9 +9,10 @@ import pytest
 
 from selftrain import plugins
 from selftrain.lab import Scored
+from selftrain.recipe import Recipe
 from selftrain.records import Verdict
 from selftrain.testing import FakeBackends, FakeSampler, adds, fake_run
-from tests.pipelines.stored import kept, made, read, samples, settings
+from tests.pipelines.stored import kept, made, read, samples, settings, without
 
 SMALL: dict[str, Any] = {"samples": 6, "max_new_tokens": 40}
 
@@ -36,31 +37,39 @@ def test_the_weight_is_least_where_the_losses_are_equal() -> None:
     assert weight(-4.0, 2.0) == weight(-1.0, 2.0) == 2
 
 
+def weighed(root: Path) -> dict[str, float]:
+    """The DS weights of the majorities' samples, counted here anew."""
+    scores = {v.sample: v.score or 0.0 for v in read(root, Verdict, "loss")}
+    votes = {v.sample: v.score or 0.0 for v in read(root, Verdict, "vote")}
+    sampled = samples(root, "generate")
+    most = {p: max(votes[o] for o in sampled if sampled[o].problem == p) for p in {s.problem for s in sampled.values()}}
+    weight = plugins.load("recipe", "iwsi").weight
+    loss = settings(root, "findshift")["loss"]
+    return {id: weight(scores[id], loss) for id, s in sampled.items() if votes[id] == most[s.problem]}
+
+
+def keeps_near_majorities(root: Path, recipe: Recipe) -> bool:
+    """Whether all that is kept is of a majority and not further from the held-out loss than the shift."""
+    fake_run(recipe, root, backends=Backends(adds))
+    weights, shift = weighed(root), settings(root, "findshift")["shift"]
+    assert kept(root)
+    return all(id in weights and weights[id] <= shift for id in kept(root))
+
+
 @pytest.mark.parametrize("share", [0.5, 1.0])
 def test_the_nearest_of_the_majority_are_kept(tmp_path: Path, share: float) -> None:
-    fake_run(made("iwsi", share=share, **SMALL), tmp_path, backends=Backends(adds))
+    recipe = made("iwsi", share=share, **SMALL)
+    assert keeps_near_majorities(tmp_path, recipe)
     held_out = [v.score or 0.0 for v in read(tmp_path, Verdict, "held-out-loss")]
     found = settings(tmp_path, "findshift")
     assert len(held_out) == 8
     assert found["loss"] == pytest.approx(-fmean(held_out))
-    scores = {v.sample: v.score or 0.0 for v in read(tmp_path, Verdict, "loss")}
-    votes = {v.sample: v.score or 0.0 for v in read(tmp_path, Verdict, "vote")}
-    sampled = samples(tmp_path, "generate")
-    ahead = {
-        id
-        for id, s in sampled.items()
-        if votes[id] == max(votes[o] for o in sampled if sampled[o].problem == s.problem)
-    }
-    weight = plugins.load("recipe", "iwsi").weight
-    weights = {id: weight(scores[id], found["loss"]) for id in ahead}
-    assert kept(tmp_path) <= ahead
-    assert max(weights[id] for id in kept(tmp_path)) <= found["shift"]
-    near = sum(each <= found["shift"] for each in weights.values())
-    if share == 1:
-        assert found["shift"] == max(weights.values())
-    else:
-        assert near < len(ahead)
-        assert max(weights.values()) > found["shift"]
+    assert (found["shift"] == max(weighed(tmp_path).values())) is (share == 1)
+
+
+@pytest.mark.parametrize("rule", ["Near", "Majority"])
+def test_a_recipe_without_either_filter_is_found(tmp_path: Path, rule: str) -> None:
+    assert not keeps_near_majorities(tmp_path, without(made("iwsi", share=0.5, **SMALL), rule))
 
 
 def test_what_is_held_out_is_never_trained_on(tmp_path: Path) -> None:

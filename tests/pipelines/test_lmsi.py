@@ -4,33 +4,46 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
+from selftrain.recipe import Recipe
 from selftrain.records import Verdict
 from selftrain.testing import fake_run
-from tests.pipelines.stored import kept, made, problems, read, samples, unlabelled
+from tests.pipelines.stored import kept, made, problems, read, samples, unlabelled, without
 
 SMALL: dict[str, Any] = {"samples": 6, "max_new_tokens": 40}
 
 
-def test_kept_samples_give_the_commonest_answer_right_or_wrong(tmp_path: Path) -> None:
-    fake_run(made("lmsi", **SMALL), tmp_path)
-    sampled = samples(tmp_path, "generate")
-    answers = {v.sample: v.answer for v in read(tmp_path, Verdict, "verify")}
+def keeps_the_commonest(root: Path, recipe: Recipe) -> bool:
+    """Whether all that is kept gives its problem's commonest answer, some of it for every problem."""
+    fake_run(recipe, root)
+    sampled = samples(root, "generate")
+    answers = {v.sample: v.answer for v in read(root, Verdict, "verify")}
     votes: dict[str, Counter[str | None]] = defaultdict(Counter)
     for s in sampled.values():
         votes[s.problem][answers[s.id]] += 1
-    chosen = kept(tmp_path)
-    assert {sampled[id].problem for id in chosen} == set(votes)
-    for id in chosen:
-        count = votes[sampled[id].problem]
-        assert count[answers[id]] == max(count.values())
-    gold = problems(tmp_path)
-    assert any(answers[id] != gold[sampled[id].problem].answer for id in chosen)
+    counts = {id: votes[sampled[id].problem] for id in kept(root)}
+    assert {sampled[id].problem for id in counts} == set(votes)
+    return all(count[answers[id]] == max(count.values()) for id, count in counts.items())
+
+
+def test_kept_samples_give_the_commonest_answer_right_or_wrong(tmp_path: Path) -> None:
+    recipe = made("lmsi", **SMALL)
+    assert keeps_the_commonest(tmp_path / "a", recipe)
+    sampled, gold = samples(tmp_path / "a", "generate"), problems(tmp_path / "a")
+    answers = {v.sample: v.answer for v in read(tmp_path / "a", Verdict, "verify")}
+    assert any(answers[id] != gold[sampled[id].problem].answer for id in kept(tmp_path / "a"))
+    assert not keeps_the_commonest(tmp_path / "b", without(recipe, "Majority"))
+
+
+def keeps_clear_majorities(root: Path, recipe: Recipe) -> bool:
+    """Whether all that is kept has three fifths of its problem's votes."""
+    fake_run(recipe, root)
+    scores = {v.sample: v.score or 0.0 for v in read(root, Verdict, "verify")}
+    return all(scores[id] >= 0.6 for id in kept(root))
 
 
 def test_a_share_leaves_out_problems_without_a_clear_majority(tmp_path: Path) -> None:
-    fake_run(made("lmsi", share=0.6, **SMALL), tmp_path)
-    scores = {v.sample: v.score for v in read(tmp_path, Verdict, "verify")}
-    assert all((scores[id] or 0) >= 0.6 for id in kept(tmp_path))
+    assert keeps_clear_majorities(tmp_path, made("lmsi", share=0.6, **SMALL))
+    assert not keeps_clear_majorities(tmp_path / "any", made("lmsi", **SMALL))
     left = {s.problem for id, s in samples(tmp_path, "generate").items() if id in kept(tmp_path)}
     assert 0 < len(left) < 12
 
