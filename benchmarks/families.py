@@ -40,7 +40,7 @@ ASKING = {"verify.model": "policy"}
 FAMILIES = {
     "answers (number)": Family(spec("number")),
     "execution (python_tests)": Family(spec("python_tests"), "nano-programs"),
-    "combinators (all_of)": Family(spec("all_of", of=["number", spec("regex", pattern="####")])),
+    "combinators (all_of)": Family(spec("all_of", of=["number", spec("regex", pattern="####", match="search")])),
     "consensus (vote)": Family(spec("vote", by="number", threshold=0.5), settings={"verify.blind": True}),
     "consensus (mbr)": Family(spec("mbr", threshold=0.5), settings={"verify.blind": True}),
     "likelihood": Family(spec("likelihood", of="answer", threshold=-0.1), settings=ASKING),
