@@ -14,17 +14,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from selftrain.lab import Lab
-from selftrain.recipe import FromData, Recipe, Stage
+from selftrain.recipe import FromData, Recipe
 from selftrain.records import Sample, Setting, Verdict
 from selftrain.round import Part
 from selftrain.rules import Shortest, finished, passed
 from selftrain.stages import SFT, Evaluate, Gate, Generate, MakeExamples, Select, Train, Verify
+from selftrain.stages.find import Find, as_shots
 from selftrain.templates import Shot
 
 
 @dataclass(frozen=True, kw_only=True)
-class FindShots(Stage):
+class FindShots(Find):
     """Set `shots` to the shortest right responses of all, one a problem, each with its question."""
 
     count: int = 8
@@ -33,11 +33,6 @@ class FindShots(Stage):
     def reads(self) -> tuple[type[Any], ...]:
         """What was sampled, and what was said of it."""
         return (Sample, Verdict)
-
-    @property
-    def writes(self) -> tuple[type[Any], ...]:
-        """No records: the examples are a setting."""
-        return ()
 
     def reduce(self, part: Part) -> Iterator[Setting]:
         """Look through all shards; without a right response there are no examples, and the prompt is the plain one."""
@@ -49,12 +44,8 @@ class FindShots(Stage):
                     found.append((len(each.sample.completion_ids), each.sample.id, question, each.sample.text))
             found = heapq.nsmallest(self.count, found)
         # The shortest stands last, next to the question.
-        shots = [{"prompt": question, "response": text} for _, _, question, text in reversed(found)]
-        yield Setting(name="shots", value={"value": shots}, why=f"the {len(shots)} shortest right responses")
-
-    def run(self, part: Part, lab: Lab) -> Iterator[Any]:
-        """Nothing more."""
-        return iter(())
+        shots = [(question, text) for _, _, question, text in reversed(found)]
+        yield as_shots(shots, f"the {len(shots)} shortest right responses")
 
 
 def recipe(

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, ClassVar
 
-from selftrain.lab import Lab
-from selftrain.recipe import FromData, Recipe, Stage
+from selftrain.recipe import FromData, Recipe
 from selftrain.records import Sample, Setting, Verdict
 from selftrain.round import Part
 from selftrain.rules import AtMost, Attempts, Majority, distinct, finished
 from selftrain.stages import SFT, Evaluate, Gate, Generate, Gold, MakeExamples, Select, Train, Verify
+from selftrain.stages.find import Find
 
 LOSS = "likelihood"
 """The verifier whose score is the mean log-probability of a response's tokens."""
@@ -51,7 +51,7 @@ class Near:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FindShift(Stage):
+class FindShift(Find):
     """Set `loss` to the mean loss on held-out solutions, and `shift` to the DS weight up to which the share lies."""
 
     share: float = 0.8
@@ -61,11 +61,6 @@ class FindShift(Stage):
     def reads(self) -> tuple[type[Any], ...]:
         """The samples' votes and losses, and the held-out solutions' losses."""
         return (Sample, Verdict)
-
-    @property
-    def writes(self) -> tuple[type[Any], ...]:
-        """No records: the two figures are settings."""
-        return ()
 
     def reduce(self, part: Part) -> Iterator[Setting]:
         """Look through all shards; without a held-out solution every sample counts as equally far."""
@@ -81,10 +76,6 @@ class FindShift(Stage):
         most = weights[max(0, int(self.share * len(weights)) - 1)] if weights else 1.0
         yield Setting(name="loss", value={"value": loss}, why=f"mean of {len(held_out)} held-out solutions")
         yield Setting(name="shift", value={"value": most}, why=f"of {len(weights)} samples of majorities")
-
-    def run(self, part: Part, lab: Lab) -> Iterator[Any]:
-        """Nothing more."""
-        return iter(())
 
 
 def recipe(

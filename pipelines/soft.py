@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, ClassVar
 
-from selftrain.lab import Lab
 from selftrain.recipe import FromData, Recipe, Stage, Stages
 from selftrain.records import Sample, Setting, seed_of
 from selftrain.round import History, Part
@@ -34,10 +33,11 @@ from selftrain.stages import (
     Train,
     Verify,
 )
+from selftrain.stages.find import Find, as_shots
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawShots(Stage):
+class DrawShots(Find):
     """Set `shots` to some of the gold solutions it reads, others in every round."""
 
     count: int = 4
@@ -47,25 +47,14 @@ class DrawShots(Stage):
         """Gold solutions."""
         return (Sample,)
 
-    @property
-    def writes(self) -> tuple[type[Any], ...]:
-        """No records: the examples are a setting."""
-        return ()
-
     def reduce(self, part: Part) -> Iterator[Setting]:
         """Draw from all shards; without a solution there are no examples, and the prompt is the plain one."""
         found = [each for shard in part.each() for attempts in shard.attempts().values() for each in attempts]
         found.sort(key=lambda each: each.sample.id)
         draw = Random(seed_of("shots", part.round.number))
-        shots = [
-            {"prompt": each.problem.prompt[-1]["content"], "response": each.sample.text}
-            for each in draw.sample(found, min(self.count, len(found)))
-        ]
-        yield Setting(name="shots", value={"value": shots}, why=f"{len(shots)} of {len(found)} solutions")
-
-    def run(self, part: Part, lab: Lab) -> Iterator[Any]:
-        """Nothing more."""
-        return iter(())
+        chosen = draw.sample(found, min(self.count, len(found)))
+        shots = [(each.problem.prompt[-1]["content"], each.sample.text) for each in chosen]
+        yield as_shots(shots, f"{len(shots)} of {len(found)} solutions")
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from selftrain.lab import Lab
 from selftrain.pairings import Paired
-from selftrain.recipe import FromData, Model, Recipe, Stage, Stages
+from selftrain.recipe import FromData, Model, Recipe, Stages
 from selftrain.records import Sample, Setting, Verdict
 from selftrain.round import Attempt, Part
 from selftrain.rules import Attempts, distinct, finished, normalised, passed
@@ -41,13 +40,14 @@ from selftrain.stages import (
     Train,
     Verify,
 )
+from selftrain.stages.find import Find, as_shots
 
 AGREES = '{"name": "agreement", "threshold": 1.0}'
 """Both sides, told apart by their templates: direct is the weak one's, few-shot the strong one's."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class FindShots(Stage):
+class FindShots(Find):
     """Set `shots` to the weak model's likeliest finished responses, one a problem, each with its question."""
 
     count: int = 4
@@ -56,11 +56,6 @@ class FindShots(Stage):
     def reads(self) -> tuple[type[Any], ...]:
         """What the weak model answered, and how likely it finds that."""
         return (Sample, Verdict)
-
-    @property
-    def writes(self) -> tuple[type[Any], ...]:
-        """No records: the examples are a setting."""
-        return ()
 
     def reduce(self, part: Part) -> Iterator[Setting]:
         """Look through all shards; without a finished response there are no examples, and the prompt is the plain one.
@@ -78,14 +73,8 @@ class FindShots(Stage):
                             each.problem.prompt[-1]["content"],
                             each.sample.text,
                         )
-        shots = [
-            {"prompt": question, "response": text} for _, question, text in heapq.nlargest(self.count, found.values())
-        ]
-        yield Setting(name="shots", value={"value": shots}, why=f"the weak model's {len(shots)} likeliest responses")
-
-    def run(self, part: Part, lab: Lab) -> Iterator[Any]:
-        """Nothing more."""
-        return iter(())
+        shots = [(question, text) for _, question, text in heapq.nlargest(self.count, found.values())]
+        yield as_shots(shots, f"the weak model's {len(shots)} likeliest responses")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""FindThreshold: what later stages of the round go by, found over all shards."""
+"""Find, FindThreshold: what later stages of the round go by, found over all shards."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,26 @@ from selftrain.round import Part, judged_by
 
 
 @dataclass(frozen=True, kw_only=True)
-class FindThreshold(Stage):
+class Find(Stage):
+    """A stage that does nothing but find settings: its `reduce` says which."""
+
+    @property
+    def writes(self) -> tuple[type[Any], ...]:
+        """No records: what it finds is a setting."""
+        return ()
+
+    def run(self, part: Part, lab: Lab) -> Iterator[Any]:
+        """Nothing more."""
+        return iter(())
+
+
+def as_shots(found: Iterable[tuple[str, str]], why: str) -> Setting:
+    """Return the setting `shots`: examples for a few-shot prompt, each a question and the response to it."""
+    return Setting(name="shots", value={"value": [{"prompt": q, "response": r} for q, r in found]}, why=why)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FindThreshold(Find):
     """Find the score below which a share of all samples lies; read it as `AtLeast(FromData("threshold"))`."""
 
     share: float = 0.5
@@ -32,11 +51,6 @@ class FindThreshold(Stage):
         """Verdicts."""
         return (Verdict,)
 
-    @property
-    def writes(self) -> tuple[type[Any], ...]:
-        """No records: its threshold is a setting."""
-        return ()
-
     def words(self) -> dict[str, str]:
         """What it finds."""
         return {"finds": f"{self.sets}: {100 * self.share:g} % of the samples score below it"}
@@ -48,7 +62,3 @@ class FindThreshold(Stage):
         scores = sorted(score for by, score in rows if score is not None and judged_by(str(by), self.by))
         value = scores[int(self.share * len(scores))] if scores else 0.0
         yield Setting(name=self.sets, value={"value": value}, why=f"of {len(scores)} scores")
-
-    def run(self, part: Part, lab: Lab) -> Iterator[Any]:
-        """Nothing more."""
-        return iter(())
