@@ -12,6 +12,7 @@ an earlier call was stopped.
 
 import argparse
 import csv
+import fcntl
 import json
 import multiprocessing
 import os
@@ -156,7 +157,10 @@ def made(name: str, settings: dict[str, Any], seed: int, asked: argparse.Namespa
     begun = time.monotonic()
     stages = config.load(name, {}).recipe.given()
     gate = {"gate.patience": 99} if any(stage.name == "gate" for stage in stages) else {}
-    run = selftrain.run(name, preset=preset, out=str(out), **{**size, **gate, **settings})
+    asked.work.mkdir(parents=True, exist_ok=True)
+    with out.with_suffix(".lock").open("w") as lock:  # two lines may share a control, and want it at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = selftrain.run(name, preset=preset, out=str(out), **{**size, **gate, **settings})
     if time.monotonic() - begun > 2:
         print(f"{out.name} {settings}: {time.monotonic() - begun:.0f} s", flush=True)
     return run

@@ -1,0 +1,65 @@
+"""Taking a checkpoint away, and measuring one."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from selftrain.cli.console import AsJson, Settings, err, out
+from selftrain.errors import UserError
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    to: Annotated[Path, typer.Option(help="Where the model goes.")],
+    round: Annotated[str, typer.Option(help="best, or a round's number.")] = "best",
+    merge: Annotated[bool, typer.Option("--merge/--adapter", help="Merged weights, or the adapter alone.")] = True,
+    push: Annotated[str | None, typer.Option(help="A hub repository to push to.")] = None,
+    model: Annotated[str, typer.Option(help="Which of the run's models.")] = "policy",
+    dtype: Annotated[
+        str, typer.Option(help="bfloat16, float32, float16; auto takes bfloat16 if it is exact.")
+    ] = "auto",
+) -> None:
+    """Export an improved checkpoint with its model card; a merge that changes what the model says is refused."""
+    from selftrain.release import export_round
+
+    if round != "best" and not round.isdigit():
+        raise UserError(f"--round is {round!r}; it can be best or a number")
+    number = None if round == "best" else int(round)
+    with out.status("exporting, and comparing what was trained with what is exported"):
+        exported = export_round(folder, to, round=number, merge=merge, push=push, model=model, dtype=dtype)
+    out.print(f"exported to {exported.path} in {exported.dtype}", markup=False, highlight=False, soft_wrap=True)
+    if exported.parity is not None:
+        out.print(f"compared with what was trained: {exported.parity}", markup=False, highlight=False)
+    if exported.url:
+        out.print(f"pushed to {exported.url}", markup=False, highlight=False)
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A known model's name, a folder, or a hub id.")],
+    settings: Settings = None,
+    data: Annotated[str, typer.Option(help="A data set.")] = "sums",
+    against: Annotated[str | None, typer.Option(help="Another model, compared problem by problem.")] = None,
+    like: Annotated[Path | None, typer.Option(help="A run, whose protocol, data and verifier are used.")] = None,
+    split: Annotated[str, typer.Option(help="valid or test.")] = "test",
+    as_json: AsJson = False,
+) -> None:
+    """Measure any model by a run's protocol."""
+    from selftrain import measure, progress, runfile
+
+    with progress.watcher(err if as_json else out) as watcher:
+        result = measure.evaluate(
+            model,
+            runfile.overrides(settings or []),
+            data=data,
+            against=against,
+            like=like,
+            split=split,
+            watcher=watcher,
+        )
+    if as_json:
+        typer.echo(json.dumps(result.as_json(), indent=1))
+    else:
+        for line in result.lines():
+            out.print(line, markup=False, highlight=False)
