@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -22,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Language models that get better on their own output, round by round.",
 )
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "run": jobs.run,
     "status": jobs.status,
     "export": checkpoints.export,
