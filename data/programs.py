@@ -16,11 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from selftrain.errors import DataError
-from selftrain.problems import SPLITS, fill
+from selftrain.problems import SPLITS, fill, in_share
 from selftrain.records import Problem, seed_of
 
-SHARES = {"test": (0,), "valid": (1,), "train": (2, 3)}
-"""Which quarters of all programs a split draws from: short programs are few, and no split shall take them all."""
 NUMBERS = range(-15, 31)
 ROUNDS = 4
 """How often each number occurs in the lists that tests are chosen from."""
@@ -173,7 +171,7 @@ def _drawn(split: str, seed: int, operations: tuple[int, int]) -> Iterator[Probl
     stream = random.Random(seed_of("programs", seed, split))
     while True:
         steps = draw(stream, operations)
-        if seed_of("programs", seed, question(steps)) % 4 in SHARES[split]:
+        if in_share("programs", seed, split, question(steps)):
             made = problem(steps, split=split)
             if made is not None:
                 yield made

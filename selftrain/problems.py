@@ -7,6 +7,7 @@ its problems without a download.
 """
 
 import inspect
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
@@ -14,12 +15,15 @@ from typing import Any, get_type_hints
 from selftrain import plugins
 from selftrain.answers import normal
 from selftrain.errors import ConfigError, DataError, PluginError, near
-from selftrain.records import Json, Problem, digest
+from selftrain.records import Json, Problem, digest, seed_of
 
 SPLITS = ("test", "valid", "train")
 """Held-out splits first: a train draw that hits one of theirs is rejected, not the other way round."""
 PATIENCE = 2_000
 """Draws in a row that may hit known problems before a generated set counts as used up."""
+SHARES = {"test": (0,), "valid": (1,), "train": (2, 3)}
+"""Which quarters of all problems that a generator can make a split draws from: easy ones are few, and no split shall
+take them all."""
 _COUNTS = {"train", "valid", "test", "seed", "what"}
 
 
@@ -82,6 +86,43 @@ def fill(source: str, streams: Mapping[str, Iterable[Problem]], counts: Mapping[
                 known.add(key)
                 splits[split].append(problem)
     return splits
+
+
+def in_share(source: str, seed: int, split: str, text: str) -> bool:
+    """Whether a generated problem lies in a split's part of all problems; its text decides."""
+    return seed_of(source, seed, text) % 4 in SHARES[split]
+
+
+def fill_by_level(
+    source: str,
+    draw: Callable[[random.Random, int], Problem],
+    counts: Mapping[str, int],
+    *,
+    seed: int,
+    levels: tuple[int, int],
+    hardest: int,
+) -> dict[str, list[Problem]]:
+    """Draw each split's problems at random, all levels of the range equally often, from the split's part of them.
+
+    Raises DataError for a range of levels that there is not, and where there are too few problems.
+    """
+    easiest, last = levels
+    if not 1 <= easiest <= last <= hardest:
+        raise DataError(
+            f"{source}: min_level={easiest}, max_level={last}; both between 1 and {hardest} and in this order"
+        )
+
+    def drawn(split: str) -> Iterator[Problem]:
+        stream = random.Random(seed_of(source, seed, split))
+        misses = 0
+        while misses <= PATIENCE:
+            problem = draw(stream, stream.randint(easiest, last))
+            mine = in_share(source, seed, split, problem.text)
+            misses = 0 if mine else misses + 1
+            if mine:
+                yield problem
+
+    return fill(source, {split: drawn(split) for split in SPLITS}, counts)
 
 
 def divide(

@@ -46,6 +46,11 @@ def sources(tmp_path: Path) -> dict[str, tuple[str, Json]]:
         "humaneval": ("humaneval", {"path": str(tmp_path / "HumanEval.jsonl")}),
         "hub": (f"hub:{tmp_path / 'hub'}", {}),
         "programs": ("programs", {"max_operations": 3}),
+        "products": ("products", {"max_level": 2}),
+        "countdown": ("countdown", {"max_level": 1}),
+        "inference": ("inference", {"max_level": 4}),
+        "translation": ("translation", {"min_level": 3}),
+        "instructions": ("instructions", {"max_level": 2}),
     }
 
 
