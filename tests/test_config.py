@@ -1,6 +1,7 @@
 """The run file and its overrides: one name space, what goes first, and back to a file that gives the same run."""
 
 import contextlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -147,4 +148,9 @@ def test_a_preset_goes_with_any_recipe_and_all_of_it_with_some(preset: str) -> N
     # Named by hand, every key of it must mean something: so a slip in a preset is found.
     assert config.load("rest_em", asked).as_file() == config.load("rest_em", {}, preset=preset).as_file()
     for name in plugins.available("recipe"):
-        config.load(name, {}, preset=preset)
+        job = config.load(name, {}, preset=preset)
+        taken = inspect.signature(plugins.load("recipe", name).recipe).parameters
+        assert job.file.model["policy"] == asked["model"]
+        assert job.file.pool == asked["pool"]
+        for argument in {"rounds", "samples", "keep", "temperature", "max_new_tokens"} & set(taken):
+            assert job.args[argument] == asked[argument], (name, argument)
