@@ -58,7 +58,10 @@ def encoded(value: Any) -> Any:
     """Return a stage, rule or setting as plain data; fields marked free are left out."""
     if is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
-        kept = {f.name: encoded(getattr(value, f.name)) for f in fields(value) if not f.metadata.get("free")}
+        free = {f.name for f in fields(value) if f.metadata.get("free")}
+        # A run made before there was such a field goes on.
+        free |= {f.name for f in fields(value) if f.metadata.get("later") and not getattr(value, f.name)}
+        kept = {f.name: encoded(getattr(value, f.name)) for f in fields(value) if f.name not in free}
         return {"@": f"{kind.__module__}:{kind.__qualname__}", **kept}
     if inspect.isfunction(value):
         return {"@": f"{value.__module__}:{value.__qualname__}"}

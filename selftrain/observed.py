@@ -50,12 +50,14 @@ STORED: Mapping[str, Stored] = {
     ),
     "samples": Stored(
         Sample,
-        f"id, problem, finish, model, template, parents, len(completion_ids) AS tokens, "
+        f"id, problem, finish, model, template, parents, logprob, len(completion_ids) AS tokens, "
         f"hash({_NORMAL.format(text='text')}) AS text, "
         "CASE WHEN hash(id) % {every} = 0 THEN completion_ids END AS ids, "
         "CASE WHEN hash(id) % {every} = 0 THEN text END AS words",
     ),
-    "verdicts": Stored(Verdict, 'sample, "by", status, score, answer, list_min(step_scores) AS least'),
+    "verdicts": Stored(
+        Verdict, 'sample, "by", status, score, answer, list_min(step_scores) AS least, step_scores AS steps'
+    ),
     "picks": Stored(Pick, "sample, problem, side, rule, weight"),
     "rows": Stored(Row, 'id, kind, weight, "group", sources'),
     "metrics": Stored(Metric, "name, value, low, high, n, split, step", split=True),

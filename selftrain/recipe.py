@@ -163,6 +163,11 @@ def _filled(value: Any, settings: Mapping[str, JsonValue]) -> Any:
     return replace(value, **{f.name: _filled(getattr(value, f.name), settings) for f in fields(value)})
 
 
+def later(make: Callable[[], Any]) -> Any:
+    """A field that came after runs were made: while it is empty, as `make` makes it, it is no part of the key."""
+    return field(default_factory=make, metadata={"later": True})
+
+
 def free(default: Any) -> Any:
     """A stage's field that does not change the data it makes, and so is no part of its key."""
     return field(default=default, metadata={"free": True})

@@ -1,22 +1,29 @@
 """Gate: believe a round's gain only where it is measured; else roll back, go on, or stop."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from selftrain import statistics
 from selftrain.errors import RecipeError, near
 from selftrain.lab import Lab
-from selftrain.recipe import Stage
+from selftrain.monitors import Reading, alarms, available, measured
+from selftrain.observed import Observed
+from selftrain.recipe import Stage, later
 from selftrain.records import Decision, Outcome
 from selftrain.round import Part
+
+Steer = Literal["warn", "rollback", "stop"]
+"""What an alarm does to the round: it is written down; the round is rolled back; or the run stops after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gate(Stage):
     """Compare with the best round so far, paired by problem.
 
-    Interval above 0: accepted, the new best. Below 0: rolled back. Else the run goes on and the best stays.
+    Interval above 0: accepted, the new best. Below 0: rolled back. Else the run goes on and the best stays. A monitor
+    that it names and that alarms in the round goes before that; it sees what finished stages before the Gate have
+    stored, and nothing of the test split.
     """
 
     metric: str = "accuracy"
@@ -25,6 +32,8 @@ class Gate(Stage):
     """Rounds without a new best before the run stops."""
     evaluate: str = "evaluate"
     """The stage that measured it."""
+    monitors: Mapping[str, Steer] = later(dict)
+    """What an alarm of a monitor does: {"diversity": "rollback"}; monitors that are not named steer nothing."""
 
     scope: ClassVar[Literal["problem", "round"]] = "round"
 
@@ -34,6 +43,14 @@ class Gate(Stage):
             raise RecipeError(f"stage {self.name!r}: patience is {self.patience}, but must be at least 1 round")
         if self.split == "test":
             raise RecipeError(f"stage {self.name!r}: the test split is for the report; a gate reads valid")
+        known, steers = available(), get_args(Steer)
+        for name, steer in self.monitors.items():
+            if name not in known:
+                offer = near(name, known) or f" (there are {', '.join(known)})"
+                raise RecipeError(f"stage {self.name!r}: there is no monitor {name!r}{offer}")
+            if steer not in steers:
+                offer = f"{near(str(steer), steers)} (it can be {', '.join(steers)})"
+                raise RecipeError(f"stage {self.name!r}: an alarm of {name!r} cannot {steer!r}{offer}")
 
     @property
     def reads(self) -> tuple[type[Any], ...]:
@@ -52,8 +69,10 @@ class Gate(Stage):
 
     def words(self) -> dict[str, str]:
         """What it compares."""
+        steering = "".join(f"; alarm of {name}: {steer}" for name, steer in self.monitors.items())
         return {
             "gate": f"{self.metric} on {self.split} against the best, stop after {self.patience} without a new best"
+            + steering
         }
 
     def fits(self, earlier: Sequence[Stage]) -> None:
@@ -88,12 +107,26 @@ class Gate(Stage):
             outcome = "accepted"
         elif gain.high < 0:
             outcome = "rolled_back"
+        alarmed = self._alarms(part)
+        if any(self.monitors[each.monitor] == "rollback" for each in alarmed):
+            outcome = "rolled_back"
         kept = number if outcome == "accepted" else best
         why = (
             f"{self.metric} on {self.split} {100 * gain.value:+.1f} points against round {best}"
             f" (95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}, {gain.n} problems)"
         )
-        yield Decision(outcome=outcome, best=kept, stop=number - kept >= self.patience, why=why)
+        why += "".join(f"; {each.monitor} alarms ({self.monitors[each.monitor]}): {each.alarm}" for each in alarmed)
+        stop = any(self.monitors[each.monitor] == "stop" for each in alarmed)
+        yield Decision(outcome=outcome, best=kept, stop=stop or number - kept >= self.patience, why=why)
+
+    def _alarms(self, part: Part) -> list[Reading]:
+        """The alarms of this round, by what is stored before the Gate; of each monitor the first."""
+        if not self.monitors:
+            return []
+        place = int(part.folder.name[:2])
+        seen = Observed(part.round.store, before=(part.round.number, place))
+        found = alarms(measured(seen, self.monitors), part.round.number)
+        return list({each.monitor: each for each in reversed(found)}.values())
 
     def _outcomes(self, part: Part, round: int) -> dict[str, float]:
         found = part.outcomes(round, self.evaluate)
