@@ -73,7 +73,7 @@ class Controller:
                 results.append(self._round(number, history, self._planned(number, history)))
                 decision = results[-1].decision
                 if decision is not None and decision.stop:
-                    self.watcher.say(f"stopped after round {number}: no new best since round {decision.best}")
+                    self.watcher.say(f"stopped after round {number}, the best is round {decision.best}: {decision.why}")
                     break
             if self.recipe.after:
                 last = results.pop()

@@ -19,6 +19,7 @@ from selftrain.controller import Controller, Limits, Watcher
 from selftrain.errors import Blocked, ConfigError, StoreError
 from selftrain.history import read_history
 from selftrain.lab import Lab
+from selftrain.monitors import Reading, read
 from selftrain.plan import Plan, Size, cores, make_plan
 from selftrain.recipe import Stage
 from selftrain.records import Checkpoint, Metric, Problem, digest
@@ -80,6 +81,10 @@ class Run:
             if result.number == wanted:
                 return self.history.metric(name, split=split, round=place)
         return None
+
+    def monitors(self) -> list[Reading]:
+        """Return what every monitor measures, round by round; those with an `alarm` say what was met and what to do."""
+        return read(self.root)
 
     def checkpoint(self, round: int | None = None, *, model: str = "policy") -> Checkpoint:
         """Return a model's checkpoint as a round left it, by default the best round."""

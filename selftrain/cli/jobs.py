@@ -1,6 +1,7 @@
 """Launching a run, and where it stands."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,8 +59,8 @@ def run(
 
 
 def status(folder: Annotated[Path, typer.Argument(help="A run's folder.")], as_json: AsJson = False) -> None:
-    """Say where a run stands: rounds, stages, counts, metrics."""
-    from selftrain import launch, summary
+    """Say where a run stands: rounds, stages, counts, metrics, and what its monitors say."""
+    from selftrain import launch, monitors, summary
     from selftrain.store import Store
 
     found = launch.Run.open(folder)
@@ -83,7 +84,9 @@ def status(folder: Annotated[Path, typer.Argument(help="A run's folder.")], as_j
             }
             for result in found.history.rounds
         ]
-        typer.echo(json.dumps({"folder": str(folder), "best": found.best, "rounds": rounds}, indent=1))
+        readings = [asdict(each) for each in found.monitors()]
+        said = {"folder": str(folder), "best": found.best, "rounds": rounds, "monitors": readings}
+        typer.echo(json.dumps(said, indent=1))
         return
     out.print(summary.table(found))
     for number, each in stages.items():
@@ -91,6 +94,9 @@ def status(folder: Annotated[Path, typer.Argument(help="A run's folder.")], as_j
         if open_ones:
             out.print(f"round {number}: unfinished: {', '.join(open_ones)}", markup=False, highlight=False)
     out.print(summary.sentence(found), markup=False, highlight=False)
+    for each in monitors.alarms(found.monitors()):
+        line = f"alarm in round {each.round}, {each.monitor}: {each.alarm}"
+        out.print(line, markup=False, highlight=False, soft_wrap=not out.is_terminal)
 
 
 class _Said:
