@@ -3,7 +3,7 @@
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -51,8 +51,18 @@ class Paused(Exception):
 class Controller:
     """Runs a recipe's rounds in a store with a lab; everything it needs to know lies in the store."""
 
-    def __init__(self, recipe: Recipe, store: Store, lab: Lab, watcher: Watcher, limits: Limits) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        store: Store,
+        lab: Lab,
+        watcher: Watcher,
+        limits: Limits,
+        ended: Callable[[RoundResult], None] = lambda result: None,
+    ) -> None:
+        """Take what a run needs; `ended` hears of each round when it is over, one that was over before too."""
         self.recipe = recipe
+        self.ended = ended
         self.store = store
         self.lab = lab
         self.watcher = watcher
@@ -65,10 +75,14 @@ class Controller:
         """Run until the rounds are done, the gate stops, or a limit is reached; return the history and how it ended."""
         results: list[RoundResult] = []
         try:
-            # Round 0 begins with problems and base models in place: its own history, whatever it has done since.
-            base = History((read_round(self.store, 0, first=GIVEN),))
-            results.append(self._round(0, base, self._first(), offset=GIVEN))
-            for number in range(1, self.recipe.rounds + 1):
+            # What a fork shares was made with the settings of the run it comes from: it is taken as it is.
+            shared = self.store.shared()
+            results += [read_round(self.store, number) for number in range(shared + 1)]
+            if not results:
+                # Round 0 begins with problems and base models in place: its own history, whatever it has done since.
+                base = History((read_round(self.store, 0, first=GIVEN),))
+                results.append(self._round(0, base, self._first(), offset=GIVEN))
+            for number in range(len(results), self.recipe.rounds + 1):
                 history = History(tuple(results))
                 results.append(self._round(number, history, self._planned(number, history)))
                 decision = results[-1].decision
@@ -118,13 +132,14 @@ class Controller:
         if strangers:
             raise StoreError(
                 f"{self.store.round(number)} holds {strangers[0]}, which is no stage of this recipe's round or stands"
-                " at another place in it; use a new run folder (--out)"
+                f" at another place in it; use a new run folder (--out){_or_fork(self.store, number)}"
             )
         for segment in segments(stages):
             self._limit()
             self._segment(round, segment)
         result = read_round(self.store, number)
         self._write_metrics()
+        self.ended(result)
         return result
 
     def _segment(self, round: Round, stages: Sequence[Stage]) -> None:
@@ -252,6 +267,12 @@ def segments(stages: Sequence[Stage]) -> list[list[Stage]]:
         if "sampler" in stage.uses:
             sampled = stage.weights
     return segments
+
+
+def _or_fork(store: Store, number: int) -> str:
+    if number == 0:
+        return ""
+    return f", or selftrain fork {store.root} --from-round {number - 1} --out NEW to keep the rounds before"
 
 
 def _grouped(stage: Stage, records: Iterable[Any]) -> Records:

@@ -22,8 +22,9 @@ from selftrain.lab import Lab
 from selftrain.monitors import Reading, read
 from selftrain.plan import Plan, Size, cores, make_plan
 from selftrain.recipe import Stage
-from selftrain.records import Checkpoint, Metric, Problem, digest
-from selftrain.round import PROBLEMS, History
+from selftrain.records import Checkpoint, Json, Metric, Problem, digest
+from selftrain.retention import Keep, collect
+from selftrain.round import PROBLEMS, History, RoundResult
 from selftrain.runfile import RunFile
 from selftrain.store import FORMAT, Store, write_text
 from selftrain.verify import load_verifier
@@ -57,11 +58,7 @@ class Run:
     @classmethod
     def open(cls, root: Path | str) -> "Run":
         """Return a run by its folder; raises StoreError if there is none."""
-        store = Store(Path(root))
-        if not store.exists():
-            raise StoreError(f"{root} is no run of selftrain: it has no run.yaml")
-        store.check_format()
-        return cls(root=Path(root), history=read_history(store))
+        return cls(root=Path(root), history=read_history(Store.open(root)))
 
     @property
     def best(self) -> int:
@@ -113,33 +110,60 @@ class Prepared:
         with self.store.lock():
             self.store.check_format()
             if not self.store.exists():
-                self._write_down()
+                self.write_down(self.store)
             own, protocol = self.job.recipe.own, self.job.protocol
             lab = Lab(self.backends, root=self.store.root, seed=file.seed, protocol=protocol, own=own)
-            try:
-                self._round_zero(lab)
-                limits = Limits(hours=file.max_hours, tokens=file.max_tokens)
-                controller = Controller(self.job.recipe, self.store, lab, watcher, limits)
-                history, ended = controller.go()
-                # Only now is it sure that nothing stored was made with other settings.
-                self._write_down()
-            finally:
-                lab.close()
+            with self.store.going_on():
+                try:
+                    self._round_zero(lab)
+                    limits = Limits(hours=file.max_hours, tokens=file.max_tokens)
+                    controller = Controller(self.job.recipe, self.store, lab, watcher, limits, self._tidied)
+                    history, ended = controller.go()
+                    # Only now is it sure that nothing stored was made with other settings.
+                    self.write_down(self.store)
+                finally:
+                    lab.close()
+            keep = Keep.of(file.keep_checkpoints)
+            if not ended and not keep.all:
+                collect(self.store, keep, file.keep_checkpoints, rests=True)
+            self.store.note("paused" if ended else "finished", ended)
         return Run(root=self.store.root, history=history, ended=ended)
 
-    def _write_down(self) -> None:
-        asked = yaml.safe_dump(self.job.as_file(), sort_keys=False, allow_unicode=True)
-        write_text(self.store.root / "run.yaml", f"format: {FORMAT}\n{asked}")
-        self.store.write_json(self.store.root / "environment.json", environment())
+    def write_down(self, store: Store) -> None:
+        """Write what was asked, resolved, and with what it runs."""
+        # Limits are a call's, not the run's: who goes on by this file means to go on.
+        said = {name: value for name, value in self.job.as_file().items() if name not in ("max_hours", "max_tokens")}
+        asked = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+        write_text(store.root / "run.yaml", f"format: {FORMAT}\n{asked}")
+        store.write_json(store.root / "environment.json", environment())
+
+    def _tidied(self, result: RoundResult) -> None:
+        """Free the weights that the run need not keep, when a round is over that others come after."""
+        keep = Keep.of(self.job.file.keep_checkpoints)
+        if not keep.all and result.number < self.job.recipe.rounds:
+            collect(self.store, keep, self.job.file.keep_checkpoints, rests=True)
+
+    def problems_key(self) -> Json:
+        """Return what decides the problems of the run."""
+        asked = {
+            name: getattr(self.job.file, name) for name in ("data", "eval", "pool", "valid", "test", "seed", "shard")
+        }
+        everything = [p for part in (self.splits.train, self.splits.valid, self.splits.test) for p in part]
+        return {**asked, "verifier": self.job.file.verifier, "content": digest([p.id for p in everything])}
+
+    def base_key(self) -> Json:
+        """Return what decides the models that the run begins with."""
+        return {"model": self._given(), "weights": models.describe(self.model)._asdict()}
+
+    def _given(self) -> dict[str, str]:
+        return {name: self.job.file.model.get(name, model.init) for name, model in self.job.recipe.models.items()}
 
     def _round_zero(self, lab: Lab) -> None:
         """Store the problems in their shards, and the base models as checkpoints."""
         file = self.job.file
         folder = self.store.stage(0, 0, PROBLEMS)
         parts = (self.splits.train, self.splits.valid, self.splits.test)
-        everything = [p for part in parts for p in part]
-        asked = {name: getattr(file, name) for name in ("data", "eval", "pool", "valid", "test", "seed", "shard")}
-        folder.begin({**asked, "verifier": file.verifier, "content": digest([p.id for p in everything])})
+        folder.begin(self.problems_key())
         if not folder.done():
             size = file.shard or shard_size(self.job, self.backends)
             shard = 0
@@ -147,10 +171,10 @@ class Prepared:
                 for first in range(0, len(part), size):
                     folder.write(shard, {Problem: part[first : first + size]})
                     shard += 1
-            folder.finish({"problem": len(everything), "shard": size})
+            folder.finish({"problem": sum(map(len, parts)), "shard": size})
         base = self.store.stage(0, 1, "base")
-        given = {name: file.model.get(name, model.init) for name, model in self.job.recipe.models.items()}
-        base.begin({"model": given, "weights": models.describe(self.model)._asdict()})
+        given = self._given()
+        base.begin(self.base_key())
         if not base.done():
             base.write(0, {Checkpoint: [self._base(name, given[name], base.path, lab) for name in given]})
             base.finish({"checkpoint": len(given)})

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from selftrain import config
-from selftrain.backends.checkpoints import serve_of
+from selftrain.backends.checkpoints import read, serve_of
 from selftrain.backends.models import HUB_IDS
 from selftrain.backends.tokens import Tokenizer
 from selftrain.card import model_card
+from selftrain.errors import StoreError
 from selftrain.export import Exported, export
 from selftrain.launch import Run
 from selftrain.records import Ids, Problem
+from selftrain.retention import collected
 from selftrain.round import PROBLEMS
 from selftrain.store import Store
 
@@ -34,6 +36,7 @@ def export_round(
     run = Run.open(folder)
     number = run.best if round is None else round
     checkpoint = run.root / run.checkpoint(number, model=model).path
+    _check_weights(run, number, checkpoint)
     file = config.stored(run.root).file
     given = file.model.get(model, file.model["policy"])
     return export(
@@ -46,6 +49,27 @@ def export_round(
         prompts=_prompts(run, checkpoint),
         base=HUB_IDS.get(given, given),
     )
+
+
+def _check_weights(run: Run, number: int, checkpoint: Path) -> None:
+    """Refuse a round whose weights, or those it was trained from, were freed: a merge is compared with both."""
+    if told := collected(checkpoint):
+        there = [
+            str(result.number)
+            for result in run.history.rounds
+            if not collected(run.root / run.checkpoint(result.number).path)
+        ]
+        raise StoreError(
+            f"the weights of round {number} of {run.root} {told}; weights are there of rounds {', '.join(there)}:"
+            " export one of these, or train it again in a fork"
+        )
+    contents = read(checkpoint)
+    start = Path(contents.start).parent if contents.start else None
+    if contents.adapter and start and (told := collected(start)):
+        raise StoreError(
+            f"round {number} of {run.root} was trained from weights that {told}, so that its merge can't be compared"
+            " with its adapter; export another round"
+        )
 
 
 def _prompts(run: Run, checkpoint: Path) -> list[Ids]:

@@ -182,10 +182,7 @@ def _sink(out: Path | None) -> Iterator[_Sink]:
 
 def _run(root: Path, round: int | None, out: Path | None) -> Store:
     """Return the run's store; raises a UserError for what can't be done with it."""
-    store = Store(root)
-    if not store.exists():
-        raise StoreError(f"{root} is no run of selftrain: it has no run.yaml")
-    store.check_format()
+    store = Store.open(root)
     if round is not None and round not in store.rounds():
         raise StoreError(f"{root} has no round {round}; it has {', '.join(map(str, store.rounds())) or 'none'}")
     if out is not None and out.suffix not in (".jsonl", ".parquet"):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from selftrain.backends.arguments import trl_names
 from selftrain.errors import ConfigError, near
+from selftrain.retention import Keep
 from selftrain.templates import Protocol, Shot
 
 
@@ -67,6 +68,15 @@ class RunFile(BaseModel):
     max_hours: float | None = Field(default=None, gt=0)
     max_tokens: int | None = Field(default=None, ge=1)
     """Sampled tokens after which the run stops at the next stage boundary."""
+
+    keep_checkpoints: str = "all"
+    """Whose weights stay at the end of each round: all, or best,last and every:K; what is needed always stays."""
+
+    @field_validator("keep_checkpoints")
+    @classmethod
+    def _kept(cls, value: str) -> str:
+        Keep.of(value)
+        return value
 
     @field_validator("verifier", mode="before")
     @classmethod

@@ -15,20 +15,27 @@ import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selftrain import tables
-from selftrain.errors import StoreError
+from selftrain.errors import StoreError, UserError
 from selftrain.records import Json, digest
 
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused by name."""
+FORK = "fork.json"
+"""Of a fork: the run whose first rounds it shares, and which those are."""
+STATE = "state.json"
+"""How the run ended, or that it is going on; a killed run still says the latter, but holds no lock."""
+PATIENCE = 5
+"""Times to try for the lock, a moment apart: somebody may be looking whether it is held."""
 
 R = TypeVar("R")
 Records = Mapping[type[Any], Sequence[Any]]
@@ -40,6 +47,15 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @classmethod
+    def open(cls, root: Path | str) -> "Store":
+        """Return the store of a run that is there; raises StoreError if it isn't, or is of a newer format."""
+        store = cls(Path(root))
+        if not store.exists():
+            raise StoreError(f"{root} is no run of selftrain: it has no run.yaml")
+        store.check_format()
+        return store
 
     def exists(self) -> bool:
         """Return whether a run has begun here."""
@@ -56,19 +72,59 @@ class Store:
                 f"cannot write to the run folder {self.root}: {error.strerror}; choose another --out"
             ) from error
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _taken(file):
                 file.seek(0)
                 owner = file.read().strip() or "another process"
                 raise StoreError(
                     f"{self.root} is in use by another run ({owner}); wait for it, or choose another --out"
-                ) from None
+                )
             file.seek(0)
             file.truncate()
             file.write(f"process {os.getpid()}")
             file.flush()
             yield
+
+    def locked(self) -> bool:
+        """Return whether a process holds the run now; a folder that can only be read can be asked too."""
+        try:
+            with (self.root / ".lock").open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
+    def state(self) -> Json:
+        """Return how the run stands by its own word: running, finished, paused, interrupted or failed; and why."""
+        path = self.root / STATE
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+    def note(self, state: str, why: str = "") -> None:
+        """Write down how the run stands."""
+        self.write_json(self.root / STATE, {"state": state, "why": why, "time": time.time()})
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Note that the run goes on, and where it ends by an error, how; a refusal leaves what was noted before."""
+        before = self.state()
+        self.note("running")
+        try:
+            yield
+        except UserError:
+            self.write_json(self.root / STATE, before or {"state": "interrupted", "why": "", "time": time.time()})
+            raise
+        except KeyboardInterrupt:
+            self.note("interrupted")
+            raise
+        except Exception as error:
+            self.note("failed", f"{type(error).__name__}: {error}".partition("\n")[0])
+            raise
+
+    def shared(self) -> int:
+        """Return the last round that a fork shares with the run it comes from; -1 where the run is no fork."""
+        path = self.root / FORK
+        return int(json.loads(path.read_text(encoding="utf-8"))["round"]) if path.exists() else -1
 
     def check_format(self) -> None:
         """Raise StoreError if the folder holds something else than a run, or a run of a newer format."""
@@ -106,6 +162,23 @@ class Store:
         folders = sorted(self.round(round).glob("[0-9][0-9]-*"))
         return {path.name[3:]: StageFolder(path) for path in folders}
 
+    def planned(self, round: int) -> list[str]:
+        """Return the names of a round's stages as its plan has them; none of round 0, which has no plan."""
+        path = self.round(round) / "plan.json"
+        stages = json.loads(path.read_text(encoding="utf-8"))["stages"] if path.exists() else []
+        return [str(stage["name"]) for stage in stages]
+
+    def own(self, round: int) -> dict[str, "StageFolder"]:
+        """Return the stages of a round that its plan names, as far as they have begun; of round 0 all."""
+        planned = self.planned(round)
+        return {name: folder for name, folder in self.stages(round).items() if round == 0 or name in planned}
+
+    def done(self, round: int) -> bool:
+        """Return whether a round is complete, but for what comes after the last one."""
+        own = self.own(round)
+        planned = self.planned(round) if round else ["problems", "base"]
+        return bool(planned) and len(own) >= len(planned) and all(folder.done() for folder in own.values())
+
     def append(self, name: str, line: Json) -> None:
         """Append one line to a .jsonl file of the run."""
         with (self.root / name).open("a", encoding="utf-8") as file:
@@ -136,8 +209,8 @@ class StageFolder:
             if stored != json.loads(json.dumps(key)):
                 raise StoreError(
                     f"{self.path.parent.name}/{self.path.name} was made with other settings:"
-                    f" {'; '.join(differences(stored, key))}; use a new run folder (--out), or delete this stage and"
-                    " what comes after it to redo them"
+                    f" {'; '.join(differences(stored, key))}; use a new run folder (--out),{self._fork()} or"
+                    " delete this stage and what comes after it to redo them"
                 )
         else:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -145,9 +218,13 @@ class StageFolder:
         for leftover in self.path.glob("*.unfinished"):
             shutil.rmtree(leftover)
 
+    def settings(self) -> dict[str, Any]:
+        """Return what this stage was made with: its key, as plain data."""
+        return dict(json.loads((self.path / "key.json").read_text(encoding="utf-8")))
+
     def key(self) -> str:
         """Return the hash of the settings this stage was made with."""
-        return digest(json.loads((self.path / "key.json").read_text(encoding="utf-8")))
+        return digest(self.settings())
 
     def done(self) -> bool:
         """Return whether the stage is complete."""
@@ -207,6 +284,13 @@ class StageFolder:
         paths = self.files(kind) if shard is None else [self.file(kind, shard)]
         return sum(pq.ParquetFile(path).metadata.num_rows for path in paths)
 
+    def _fork(self) -> str:
+        """How a new run could keep the rounds before this one: round 0 holds what all rounds are measured by."""
+        round, run = int(self.path.parent.name.removeprefix("round-")), self.path.parent.parent
+        if not round:
+            return ""
+        return f" or keep the rounds before in a new one (selftrain fork {run} --from-round {round - 1} --out NEW ...),"
+
     def _part(self, shard: int) -> Path:
         return self.path / f"part-{shard:05d}"
 
@@ -234,6 +318,18 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     unfinished.rename(path)
     _fsync(path.parent)
+
+
+def _taken(file: IO[str]) -> bool:
+    """Try to take the lock."""
+    for _ in range(PATIENCE):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
 
 
 def _fsync(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 
 import selftrain
-from selftrain.cli import checkpoints, jobs, plugins, verifiers
+from selftrain.cli import checkpoints, jobs, life, plugins, verifiers
 from selftrain.cli.console import err
 from selftrain.errors import Blocked, SelftrainError, UserError
 
@@ -25,6 +25,9 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": jobs.run,
     "status": jobs.status,
+    "explain": life.explain,
+    "fork": life.fork,
+    "gc": life.gc,
     "export": checkpoints.export,
     "eval": checkpoints.evaluate,
     "verify": verifiers.verify,

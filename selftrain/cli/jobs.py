@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from selftrain.cli.console import AsJson, Settings, err, out
+from selftrain.cli.console import AsJson, Said, Settings, out
 from selftrain.errors import Blocked
 
 
@@ -30,7 +30,7 @@ def run(
     named: dict[str, Any] = {"model": model, "data": data, "eval": eval, "out": out_folder and str(out_folder)}
     named |= {"max_hours": max_hours, "max_tokens": max_tokens}
     given |= {key: value for key, value in named.items() if value is not None}
-    prepared = launch.prepare(config.load(recipe, given, preset=preset), _Said())
+    prepared = launch.prepare(config.load(recipe, given, preset=preset), Said())
     for line in prepared.plan.lines:
         out.print(line, markup=False, highlight=False, soft_wrap=not out.is_terminal)
     if dry_run:
@@ -97,19 +97,3 @@ def status(folder: Annotated[Path, typer.Argument(help="A run's folder.")], as_j
     for each in monitors.alarms(found.monitors()):
         line = f"alarm in round {each.round}, {each.monitor}: {each.alarm}"
         out.print(line, markup=False, highlight=False, soft_wrap=not out.is_terminal)
-
-
-class _Said:
-    """Prints what preparing a run has to say."""
-
-    def say(self, text: str) -> None:
-        err.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def begin(self, stage: str, total: int, done: int) -> None:
-        """Nothing runs yet."""
-
-    def advance(self, stage: str, units: int) -> None:
-        """Nothing runs yet."""
-
-    def end(self, stage: str, text: str) -> None:
-        """Nothing runs yet."""

@@ -1,5 +1,6 @@
 """STaR: what is unsolved is asked with a hint, and its rationales are learned as if there had been none."""
 
+import json
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from selftrain.recipe import Recipe
 from selftrain.records import Row, Verdict
 from selftrain.stages import Generate, Train, build
+from selftrain.store import Store
 from selftrain.templates import cites_hint
 from selftrain.testing import FakeBackends, adds, fake_run
 from tests.pipelines.stored import as_asked, made, read, samples, second_starts_from, texts, with_stage, without
@@ -62,3 +64,18 @@ def test_the_base_model_is_trained_afresh_each_round(tmp_path: Path) -> None:
     recipe = made("star", **{**SMALL, "rounds": 2})
     assert second_starts_from(fake_run(recipe, tmp_path / "a")) == "base"
     assert second_starts_from(fake_run(with_stage(recipe, Train, start="latest"), tmp_path / "b")) == "latest"
+
+
+def trains_longer(root: Path, recipe: Recipe) -> bool:
+    """Whether the second round is trained for a fifth more epochs than the first, by the keys of what was stored."""
+    fake_run(recipe, root)
+    first, second = (
+        json.loads((Store(root).stages(number)["train"].path / "key.json").read_text())["settings"]["settings"]
+        for number in (1, 2)
+    )
+    return bool(second["num_train_epochs"] == pytest.approx(1.2 * first["num_train_epochs"]))
+
+
+def test_training_grows_with_the_rounds(tmp_path: Path) -> None:
+    assert trains_longer(tmp_path / "a", made("star", **{**SMALL, "rounds": 2}))
+    assert not trains_longer(tmp_path / "b", made("star", **{**SMALL, "rounds": 2, "growth": 1.0}))
