@@ -16,6 +16,7 @@ from selftrain.conformance import check
 from selftrain.records import Status
 from selftrain.verify import RESOURCES, TIME_LIMIT
 from tests.test_packaging import pip_install, site_packages, source, wheel
+from tools import measured_table
 from tools.verifiers_table import written
 
 __all__ = ["source", "wheel"]  # fixtures
@@ -53,6 +54,11 @@ def test_every_block_is_of_a_kind_that_is_run() -> None:
 def test_the_built_in_verifiers_are_listed() -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert page == written(page), "run python tools/verifiers_table.py"
+
+
+def test_what_the_leaderboard_measured_is_in_the_table_of_recipes() -> None:
+    page = measured_table.PAGE.read_text(encoding="utf-8")
+    assert page == measured_table.written(page), "run python tools/measured_table.py"
 
 
 def test_statuses_resources_and_checks_are_listed(tmp_path: Path) -> None:
