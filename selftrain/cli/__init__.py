@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import typer
 
 import selftrain
-from selftrain.cli import checkpoints, jobs, life, plugins, verifiers
+from selftrain.cli import checkpoints, jobs, life, plugins, report, verifiers
 from selftrain.cli.console import err
 from selftrain.errors import Blocked, SelftrainError, UserError
 
@@ -28,6 +28,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "explain": life.explain,
     "fork": life.fork,
     "gc": life.gc,
+    "report": report.report,
+    "compare": report.compare,
     "export": checkpoints.export,
     "eval": checkpoints.evaluate,
     "verify": verifiers.verify,

@@ -1,0 +1,222 @@
+"""Charts as Vega-Lite specifications: plain data, without colours and width, which the page's theme gives.
+
+Series differ by shape and dash too, never by colour alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+Spec = dict[str, Any]
+
+HEIGHT = 230
+SPREAD = 0.07
+"""How far the series of a round stand apart, in rounds, so that their intervals don't cover each other."""
+
+
+def by_round(rows: Sequence[Row], *, y: str, series: str, zero: bool = True) -> Spec:
+    """A line for each series over rounds with its intervals; rows have round, series, value, low, high (None: none)."""
+    names = list(dict.fromkeys(row["series"] for row in rows))
+    spread = {name: SPREAD * (at - (len(names) - 1) / 2) for at, name in enumerate(names)}
+    values = [{**row, "at": row["round"] + spread[row["series"]], "dash": row["series"]} for row in rows]
+    rounds = sorted({row["round"] for row in rows})
+    ticks = rounds if len(rounds) <= 12 else rounds[:: -(-len(rounds) // 12)]
+    x = {
+        "field": "at",
+        "type": "quantitative",
+        "title": "Round (0: base model)",
+        "axis": {"values": ticks, "format": "d", "grid": False},
+        "scale": {"domain": [rounds[0] - 0.3, rounds[-1] + 0.3], "nice": False} if rounds else {},
+    }
+    up = {"type": "quantitative", "title": y, "scale": {"zero": zero}}
+    colour = _colour(names, series)
+    layers: list[Spec] = []
+    layers += _intervals(rows, {"x": x, "color": colour}, up)
+    layers += [
+        {
+            "mark": {"type": "line", "strokeWidth": 2},
+            "encoding": {"x": x, "y": {**up, "field": "value"}, "color": colour, "strokeDash": _dash(names)},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 64, "opacity": 1},
+            "encoding": {
+                "x": x,
+                "y": {**up, "field": "value"},
+                "color": colour,
+                "shape": _shape(names, series),
+                "tooltip": _tips(
+                    ("round", "Round"), ("series", series or "Series"), ("value", y), ("low", "Low"), ("high", "High")
+                ),
+            },
+        },
+    ]
+    return {"data": {"values": values}, "height": HEIGHT, "layer": layers}
+
+
+def curves(rows: Sequence[Row], *, x: str, y: str, series: str, log: bool = False, zero: bool = False) -> Spec:
+    """A line for each series over steps; rows have at, series, value."""
+    names = list(dict.fromkeys(row["series"] for row in rows))
+    across: Spec = {"field": "at", "type": "quantitative", "title": x, "axis": {"grid": False, "tickMinStep": 1}}
+    if log:
+        ticks = sorted({row["at"] for row in rows})
+        across |= {"scale": {"type": "log", "base": 2}, "axis": {"grid": False, "values": ticks, "format": "d"}}
+    up = {"field": "value", "type": "quantitative", "title": y, "scale": {"zero": zero}}
+    colour = _colour(names, series)
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "line", "strokeWidth": 1.8},
+            "encoding": {"x": across, "y": up, "color": colour, "strokeDash": _dash(names)},
+        }
+    ]
+    if len(rows) <= 400:
+        layers.append(
+            {
+                "mark": {"type": "point", "filled": True, "size": 40, "opacity": 1},
+                "encoding": {
+                    "x": across,
+                    "y": up,
+                    "color": colour,
+                    "shape": _shape(names, series),
+                    "tooltip": _tips(("at", x), ("series", series), ("value", y)),
+                },
+            }
+        )
+    values = [{**row, "dash": row["series"]} for row in rows]
+    return {"data": {"values": values}, "height": HEIGHT, "layer": layers}
+
+
+def stacked(
+    rows: Sequence[Row], *, x: str, y: str, series: str, order: Sequence[str], across: bool = True, kinds: Sequence[str]
+) -> Spec:
+    """Bars of parts, each part labelled; rows have name, part, value. `across`: bars lie, names stand left of them."""
+    base = [{**row, "rank": list(kinds).index(row["part"])} for row in rows]
+    totals: dict[str, float] = {}
+    for row in rows:
+        totals[row["name"]] = totals.get(row["name"], 0) + row["value"]
+    most = max(totals.values(), default=0)
+    shown = [{**row, "label": _label(row, most)} for row in base]
+    names: Spec = {"field": "name", "type": "nominal", "sort": list(order), "title": (y if across else x) or None}
+    names["axis"] = {"labelLimit": 170, "grid": False} if across else {"labelAngle": 0, "grid": False}
+    numbers: Spec = {"field": "value", "type": "quantitative", "title": x if across else y, "stack": "zero"}
+    numbers["axis"] = {"tickMinStep": 1, "format": ",d" if most >= 5 else ".2~f", "tickCount": 5}
+    length, place = ("x", "y") if across else ("y", "x")
+    common = {place: names, length: numbers, "order": {"field": "rank"}}
+    bar = {
+        "mark": {"type": "bar", "stroke": "panel", "strokeWidth": 1},
+        "encoding": {
+            **common,
+            "color": _colour(kinds, series, "part"),
+            "tooltip": _tips(("name", y if across else x), ("part", series), ("value", x if across else y)),
+        },
+    }
+    text = {
+        "mark": {"type": "text", "fontSize": 11, "fontWeight": 600},
+        "encoding": {
+            **common,
+            length: {**numbers, "bandPosition": 0.5},
+            "text": {"field": "label"},
+            "color": {
+                "field": "part",
+                "type": "nominal",
+                "scale": {"domain": list(kinds), "range": [f"ink-{at}" for at in range(len(kinds))]},
+                "legend": None,
+            },
+            "detail": {"field": "part"},
+        },
+    }
+    height = 12 + 30 * len(totals) if across else HEIGHT
+    # Ink on bars has colours of its own.
+    apart = {"scale": {"color": "independent"}, "legend": {"color": "independent"}}
+    return {"data": {"values": shown}, "height": height, "layer": [bar, text], "resolve": apart}
+
+
+def _label(row: Row, most: float) -> str:
+    """What stands on a bar's part: its name too, where there is room."""
+    share = row["value"] / most if most else 0
+    number = f"{row['value']:,.0f}"
+    if share < 0.07:
+        return ""
+    return f"{row['part']} {number}" if share > 0.03 * (len(row["part"]) + len(number)) else number
+
+
+def _intervals(rows: Sequence[Row], encoding: Spec, up: Spec) -> list[Spec]:
+    if all(row["low"] is None or row["high"] is None for row in rows):
+        return []
+    return [
+        {
+            "mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.8},
+            "transform": [{"filter": "isValid(datum.low) && isValid(datum.high)"}],
+            "encoding": {**encoding, "y": {**up, "field": "low"}, "y2": {"field": "high"}},
+        }
+    ]
+
+
+def _band(band: tuple[float | None, float | None], up: Spec) -> list[Spec]:
+    low, high = band
+    encoding: Spec = {}
+    if low is not None:
+        encoding["y"] = {**up, "datum": low}
+    if high is not None:
+        encoding["y2" if low is not None else "y"] = {"datum": high} if low is not None else {**up, "datum": high}
+    if not encoding:
+        return []
+    if low is None or high is None:
+        return [{"mark": {"type": "rule", "strokeDash": [3, 3], "color": "band-line"}, "encoding": encoding}]
+    return [{"mark": {"type": "rect", "color": "band-fill", "opacity": 0.35}, "encoding": encoding}]
+
+
+def _legend(names: Sequence[str], title: str) -> Spec | None:
+    return {"title": title or None, "orient": "bottom", "columns": 3, "labelLimit": 220} if len(names) > 1 else None
+
+
+def _colour(names: Sequence[str], title: str, field: str = "series") -> Spec:
+    return {"field": field, "type": "nominal", "scale": {"domain": list(names)}, "legend": _legend(names, title)}
+
+
+def _shape(names: Sequence[str], title: str) -> Spec:
+    return {"field": "series", "type": "nominal", "scale": {"domain": list(names)}, "legend": _legend(names, title)}
+
+
+def _dash(names: Sequence[str]) -> Spec:
+    # A field of its own: legends of one field are made one, dashes and points on each other.
+    return {"field": "dash", "type": "nominal", "scale": {"domain": list(names)}, "legend": None}
+
+
+def _tips(*fields: tuple[str, str]) -> list[Spec]:
+    return [{"field": name, "title": title} for name, title in fields]
+
+
+def reading(
+    rows: Sequence[Row], *, y: str, band: tuple[float | None, float | None] | None, rounds: Sequence[int]
+) -> Spec:
+    """A monitor's line over rounds in its band; what alarms is a cross in another colour."""
+    x: Spec = {
+        "field": "round",
+        "type": "quantitative",
+        "title": "Round",
+        "axis": {"values": list(rounds)[:: -(-len(rounds) // 10)], "format": "d", "grid": False},
+        "scale": {"domain": [rounds[0] - 0.3, rounds[-1] + 0.3], "nice": False},
+    }
+    up: Spec = {"type": "quantitative", "title": y, "scale": {"zero": False}}
+    kinds = ("reading", "alarm")
+    value = {"x": x, "y": {**up, "field": "value"}}
+    layers = _band(band, up) if band is not None else []
+    layers += _intervals(rows, {"x": x}, up)
+    layers += [
+        {"mark": {"type": "line", "strokeWidth": 1.5}, "encoding": value},
+        {
+            "mark": {"type": "point", "filled": True, "size": 60, "opacity": 1},
+            "encoding": {
+                **value,
+                "color": {"field": "series", "type": "nominal", "scale": {"domain": list(kinds)}, "legend": None},
+                "shape": {
+                    "field": "series",
+                    "type": "nominal",
+                    "scale": {"domain": list(kinds), "range": ["circle", "cross"]},
+                    "legend": None,
+                },
+                "tooltip": _tips(("round", "Round"), ("value", y), ("low", "Low"), ("high", "High"), ("series", "Is")),
+            },
+        },
+    ]
+    return {"data": {"values": list(rows)}, "height": 130, "layer": layers}
