@@ -126,6 +126,12 @@ class Store:
         path = self.root / FORK
         return int(json.loads(path.read_text(encoding="utf-8"))["round"]) if path.exists() else -1
 
+    def source(self) -> str:
+        """Return the run and round that this one is a fork of, as words; '' where it is none."""
+        path = self.root / FORK
+        told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return f"{told['from']}, round {told['round']}" if told else ""
+
     def check_format(self) -> None:
         """Raise StoreError if the folder holds something else than a run, or a run of a newer format."""
         if not self.root.is_dir():

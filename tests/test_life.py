@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from selftrain.errors import EngineError, StoreError
 from selftrain.explain import explain, gaps
 from selftrain.launch import Run
 from selftrain.records import Checkpoint, Pick, Row, Sample
@@ -231,3 +232,79 @@ def test_gc_leaves_a_run_alone_that_is_going_on(run: Path) -> None:
     with Store(run).lock():
         assert "is in use by another run" in refused("gc", run, "--yes")
     assert weights(run) == {1, 2}
+
+
+def test_runs_lists_every_run_and_where_it_stands(run: Path, tmp_path: Path) -> None:
+    assert call("fork", run, "--from-round", 1, "--out", tmp_path / "more" / "fork", "samples=2").code == 0
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.yaml").write_text("format: 1\nrecipe: [")
+    (tmp_path / "headless" / "round-01").mkdir(parents=True)
+    (tmp_path / "nothing").mkdir()
+    cut = Path(shutil.copytree(run, tmp_path / "cut"))
+    metrics = next(cut.glob("round-01/*-evaluate/part-00000/metrics.parquet"))
+    metrics.write_bytes(metrics.read_bytes()[:50])
+    with Store(run).lock():
+        found = {Path(each["folder"]).name: each for each in json.loads(call("runs", tmp_path, "--json").out)}
+    assert {name: each["state"] for name, each in found.items()} == {
+        "run": "running",
+        "fork": "interrupted",
+        "damaged": "broken",
+        "headless": "broken",
+        "cut": "broken",
+    }
+    assert "no run.yaml" in found["headless"]["why"]
+    assert found["fork"]["source"] == f"{run}, round 1"
+    listed, opened = found["run"], Run.open(run)
+    assert (listed["recipe"], listed["model"], listed["data"]) == ("rest_em", "nano", "sums")
+    assert (listed["rounds"], listed["asked"], found["fork"]["rounds"]) == (2, 2, 1)
+    measured = opened.metric("accuracy")
+    assert measured is not None
+    assert (listed["value"], listed["low"], listed["high"]) == (measured.value, measured.low, measured.high)
+    assert listed["bytes"] == sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
+    table = call("runs", tmp_path)
+    assert table.code == 0
+    assert "headless: broken: it has rounds, but no run.yaml" in table.out
+    assert json.loads(call("runs", run, "--json").out)[0]["state"] == "finished"
+    assert "holds no runs" in call("runs", tmp_path / "nothing").out
+    assert "there is no folder" in refused("runs", tmp_path / "nosuch")
+
+
+def test_a_run_that_failed_or_was_interrupted_says_so(run: Path) -> None:
+    store = Store(run)
+    with pytest.raises(EngineError), store.going_on():
+        raise EngineError("the engine is gone\nlog")
+    assert json.loads(call("runs", run, "--json").out)[0]["why"] == "EngineError: the engine is gone"
+    with pytest.raises(KeyboardInterrupt), store.going_on():
+        raise KeyboardInterrupt
+    assert store.state()["state"] == "interrupted"
+    store.note("finished")
+    with pytest.raises(StoreError), store.going_on():
+        raise StoreError("made with other settings")
+    assert store.state()["state"] == "finished"
+
+
+def test_diff_names_settings_versions_and_paired_metrics(run: Path, tmp_path: Path) -> None:
+    assert call("fork", run, "--from-round", 1, "--out", tmp_path / "fork", "samples=2", "train.start=latest").code == 0
+    other = json.loads((tmp_path / "fork" / "environment.json").read_text())
+    other["packages"]["trl"] = "0.0"
+    (tmp_path / "fork" / "environment.json").write_text(json.dumps(other))
+    found = json.loads(call("diff", run, tmp_path / "fork", "--json").out)
+    assert "samples was 4, is 2" in found["settings"]
+    assert 'train was not set, is {"start": "latest"}' in found["settings"]
+    assert [line for line in found["versions"] if line.startswith("trl was")] != []
+    assert len(found["versions"]) == 1
+    (same,) = [m for m in found["metrics"] if (m["round"], m["name"], m["split"]) == (1, "accuracy", "test")]
+    assert same["first"] == same["second"]
+    assert same["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0, "n": 8}
+    assert "samples was 4, is 2" in call("diff", run, tmp_path / "fork").out
+    assert "is no run of selftrain" in refused("diff", run, tmp_path)
+
+
+def test_diff_pairs_only_equal_problems(run: Path, tmp_path: Path) -> None:
+    given = (*SMALL, *TRAINED, "seed=1", "rounds=1")
+    assert call("run", "rest_em", *given, "--out", tmp_path / "other").code in (0, 3)
+    found = json.loads(call("diff", run, tmp_path / "other", "--json").out)
+    assert "seed was 0, is 1" in found["settings"]
+    assert found["metrics"]
+    assert all(each["difference"] is None for each in found["metrics"])
+    assert "other problems, so not paired" in call("diff", run, tmp_path / "other").out

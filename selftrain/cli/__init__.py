@@ -28,6 +28,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "explain": life.explain,
     "fork": life.fork,
     "gc": life.gc,
+    "runs": life.runs,
+    "diff": life.diff,
     "report": report.report,
     "compare": report.compare,
     "export": checkpoints.export,

@@ -71,5 +71,38 @@ def gc(
         _say(line)
 
 
+def runs(
+    folder: Annotated[Path, typer.Argument(help="A folder of runs.")] = Path("runs"), as_json: AsJson = False
+) -> None:
+    """List the runs of a folder: recipe, model, data, state, rounds, best metric, disk."""
+    from selftrain.runs import notes, runs, table
+
+    found = runs(folder)
+    if as_json:
+        typer.echo(json.dumps([each.as_json() for each in found], indent=1))
+    elif found:
+        out.print(table(found, folder))
+        for line in notes(found, folder):
+            _say(line)
+    else:
+        _say(f"{folder} holds no runs")
+
+
+def diff(
+    first: Annotated[Path, typer.Argument(help="A run's folder.")],
+    second: Annotated[Path, typer.Argument(help="Another one's.")],
+    as_json: AsJson = False,
+) -> None:
+    """Say what is other in a second run: settings, versions, metrics with paired intervals."""
+    from selftrain.diff import diff
+
+    found = diff(first, second)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=1))
+        return
+    for line in found.lines():
+        _say(line)
+
+
 def _say(text: str) -> None:
     out.print(text, markup=False, highlight=False, soft_wrap=True)
