@@ -1,15 +1,16 @@
 """Generate: sample responses from a model. Gold: let gold solutions enter as samples."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from selftrain.errors import RecipeError, near
-from selftrain.lab import Lab, Request, Sampling
+from selftrain.lab import Completion, Lab, Request, Sampling, Tokens
 from selftrain.recipe import Cost, FromData, Resource, Stage
 from selftrain.records import Problem, Quarantined, Sample, Verdict, digest, seed_of
 from selftrain.round import Part
-from selftrain.templates import TEMPLATES, Shot
+from selftrain.rules import normalised
+from selftrain.templates import TEMPLATES, Protocol, Shot
 
 Only = Literal["all", "unsolved"]
 
@@ -36,6 +37,11 @@ class Generate(Stage):
     """latest, previous, best or base."""
     logprob: bool = False
     """Store each sample's log-probability; for stages that read it."""
+    waves: int = 1
+    """Adaptive budget: sample in so many waves; a problem with `enough` distinct right samples gets no more."""
+    enough: int = 2
+    most: int = 0
+    """The most samples of a problem: what some leave over goes to the others, as far as this; 0 is n, saving it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,6 +64,18 @@ class Generate(Stage):
             raise RecipeError(f"stage {self.name!r}: top_p is {self.top_p}, but must be above 0 and at most 1")
         if self.top_k < 0:
             raise RecipeError(f"stage {self.name!r}: top_k is {self.top_k}, but must be 0 (off) or more")
+        if isinstance(self.n, int):
+            self._check_waves(self.n)
+
+    def _check_waves(self, n: int) -> None:
+        if not 1 <= self.waves <= n:
+            raise RecipeError(f"stage {self.name!r}: waves is {self.waves}, but must be between 1 and n, which is {n}")
+        if self.enough < 1:
+            raise RecipeError(f"stage {self.name!r}: enough is {self.enough}, but must be at least 1 right sample")
+        if self.most and self.most < n:
+            raise RecipeError(f"stage {self.name!r}: most is {self.most}, but must be at least n, which is {n}")
+        if self.waves == 1 and self.most:
+            raise RecipeError(f"stage {self.name!r}: most is {self.most}, which needs waves of 2 or more")
 
     def fits(self, earlier: Sequence[Stage]) -> None:
         """A recipe that asks for examples has some; those that are found in the data may turn out to be none."""
@@ -66,8 +84,8 @@ class Generate(Stage):
 
     @property
     def uses(self) -> tuple[Resource, ...]:
-        """What it works with."""
-        return ("sampler", "tokens")
+        """What it works with; between waves it asks the problems' verifiers."""
+        return ("sampler", "tokens", "verifiers") if self.waves > 1 else ("sampler", "tokens")
 
     @property
     def reads(self) -> tuple[type[Any], ...]:
@@ -81,8 +99,8 @@ class Generate(Stage):
 
     @property
     def gold(self) -> bool:
-        """A hint is the gold answer."""
-        return self.template == "hint"
+        """A hint is the gold answer; between waves the problems' verifiers see it."""
+        return self.template == "hint" or self.waves > 1
 
     @property
     def weights(self) -> tuple[tuple[str, str], ...]:
@@ -100,7 +118,8 @@ class Generate(Stage):
         hint = "" if self.template == "direct" else f", {self.template}"
         share = "" if self.share == 1 else f", {100 * self.share:g} % of the problems"
         most = f"<= {self.max_new_tokens} new tokens"
-        return {"samples": f"{self.n} x {self.model}/{self.which}, {how}{hint}{share}, {most}"}
+        waves = f", in {self.waves} waves until {self.enough} are right" if self.waves > 1 else ""
+        return {"samples": f"{self.n} x {self.model}/{self.which}, {how}{hint}{share}, {most}{waves}"}
 
     def run(self, part: Part, lab: Lab) -> Iterator[Sample | Quarantined]:
         """Sample the shard's problems; the order of the records does not depend on the engine's."""
@@ -116,43 +135,96 @@ class Generate(Stage):
             stop=self.stop,
             logprob=self.logprob,
         )
-        assert not isinstance(self.shots, FromData)
-        asked: list[tuple[Problem, int, int, Request]] = []
+        prompts: list[Prompt] = []
         for problem in _chosen(part, self.only, self.share):
-            prompt = tokens.render(TEMPLATES[self.template](lab.protocol, problem, self.shots))
-            ids = (*prompt, *tokens.encode(problem.prefix)) if problem.prefix else prompt
-            for index in range(self.n):
-                if len(ids) >= sampler.context:
-                    why = f"the prompt has {len(ids)} tokens, the model's context {sampler.context}"
-                    yield Quarantined(problem=problem.id, index=index, why=why)
-                else:
-                    id = digest(part.round.number, self.name, problem.id, index)
-                    asked.append((problem, index, len(prompt), Request(id=id, prompt_ids=ids, sampling=sampling)))
-        seed = seed_of(lab.seed, part.round.number, self.name, part.shard)
-        found = {done.id: done for done in sampler.sample([request for *_, request in asked], seed=seed)}
-        for problem, index, length, request in asked:
-            done = found[request.id]
-            given = request.prompt_ids[length:]
-            if not (problem.prefix + done.text).strip():
-                yield Quarantined(problem=problem.id, index=index, why="the completion is empty")
+            prompt = self._prompt(problem, lab.protocol, tokens)
+            length = len(prompt.ids + prompt.given)
+            if length < sampler.context:
+                prompts.append(prompt)
                 continue
-            yield Sample(
-                id=request.id,
-                problem=problem.id,
-                index=index,
-                text=problem.prefix + done.text,
-                prompt_ids=request.prompt_ids[:length],
-                completion_ids=(*given, *done.ids),
-                prefix=len(given),
-                parents=problem.about,
-                # Ids that a server could not give are no sampled ids: rows of them are marked.
-                tokenizer="" if done.reencoded else tokens.id,
-                finish="length" if done.finish == "length" else "stop",
-                model=checkpoint.id,
-                template=self.template,
-                logprob=done.logprob,
-                settings={"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k},
-            )
+            why = f"the prompt has {length} tokens, the model's context {sampler.context}"
+            yield from (Quarantined(problem=problem.id, index=index, why=why) for index in range(self.n))
+        budget = self.n * len(prompts)
+        for wave in range(self.waves):
+            asked = self._wave(prompts, wave, budget)
+            if not asked:
+                return
+            budget -= len(asked)
+            # A later wave must not draw again what an earlier one drew.
+            seed = seed_of(lab.seed, part.round.number, self.name, part.shard, *([wave] if wave else []))
+            ids_of = {at: digest(part.round.number, self.name, at[0].problem.id, at[1]) for at in asked}
+            requests = [Request(id=ids_of[at], prompt_ids=at[0].ids + at[0].given, sampling=sampling) for at in asked]
+            found = {done.id: done for done in sampler.sample(requests, seed=seed)}
+            samples = []
+            for at in asked:
+                prompt, index = at
+                prompt.drawn += 1
+                if not (prompt.problem.prefix + found[ids_of[at]].text).strip():
+                    yield Quarantined(problem=prompt.problem.id, index=index, why="the completion is empty")
+                    continue
+                made = self._sample(prompt, index, found[ids_of[at]], tokens.id, checkpoint.id)
+                samples.append((prompt, made))
+                yield made
+            if wave + 1 < self.waves:
+                _tell(samples, lab)
+
+    def _prompt(self, problem: Problem, protocol: Protocol, tokens: Tokens) -> "Prompt":
+        assert not isinstance(self.shots, FromData)
+        ids = tokens.render(TEMPLATES[self.template](protocol, problem, self.shots))
+        return Prompt(problem, tuple(ids), tuple(tokens.encode(problem.prefix)) if problem.prefix else ())
+
+    def _wave(self, prompts: "Sequence[Prompt]", wave: int, budget: int) -> "list[tuple[Prompt, int]]":
+        """Return who is asked in a wave, and which of the problem's samples that is."""
+        assert isinstance(self.n, int)
+        left = [prompt for prompt in prompts if len(prompt.right) < self.enough]
+        if not self.most:
+            upto = self.n * (wave + 1) // self.waves
+        elif left:
+            upto = max(prompt.drawn for prompt in left) + budget // ((self.waves - wave) * len(left))
+        else:
+            return []
+        return [(prompt, index) for prompt in left for index in range(prompt.drawn, min(upto, self.most or self.n))]
+
+    def _sample(self, prompt: "Prompt", index: int, done: Completion, tokenizer: str, model: str) -> Sample:
+        return Sample(
+            id=done.id,
+            problem=prompt.problem.id,
+            index=index,
+            text=prompt.problem.prefix + done.text,
+            prompt_ids=prompt.ids,
+            completion_ids=(*prompt.given, *done.ids),
+            prefix=len(prompt.given),
+            parents=prompt.problem.about,
+            # Ids that a server could not give are no sampled ids: rows of them are marked.
+            tokenizer="" if done.reencoded else tokenizer,
+            finish="length" if done.finish == "length" else "stop",
+            model=model,
+            template=self.template,
+            logprob=done.logprob,
+            settings={"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k},
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Prompt:
+    """What a problem is asked by, and what came of it so far."""
+
+    problem: Problem
+    ids: tuple[int, ...]
+    given: tuple[int, ...]
+    """Ids that the response begins with."""
+    drawn: int = 0
+    right: set[str] = field(default_factory=set)
+    """Distinct texts that passed."""
+
+
+def _tell(samples: "Sequence[tuple[Prompt, Sample]]", lab: Lab) -> None:
+    """Note which of a wave's samples are right."""
+    by_id = {sample.id: (prompt, sample) for prompt, sample in samples}
+    for verdict in lab.verifiers.verify("", [(prompt.problem, sample) for prompt, sample in samples]):
+        if verdict.status == "pass":
+            prompt, sample = by_id[verdict.sample]
+            prompt.right.add(normalised(sample.text))
 
 
 @dataclass(frozen=True, kw_only=True)

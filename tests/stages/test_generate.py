@@ -7,6 +7,8 @@ from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from selftrain.backends.models import resolve
 from selftrain.backends.tokens import Tokenizer
@@ -16,7 +18,7 @@ from selftrain.recipe import FromData, Model, check_stages
 from selftrain.records import Problem, Quarantined, Sample
 from selftrain.stages import Generate, Gold
 from selftrain.templates import Shot
-from selftrain.testing import FakeBackends, FakeSampler, sums
+from selftrain.testing import FakeBackends, FakeSampler, adds, sums
 from tests.stages.bench import Bench, answers, sample, verdict
 
 TRAIN = sums(3)
@@ -221,3 +223,62 @@ def test_a_prefix_that_fills_the_context_is_quarantined(tmp_path: Path) -> None:
     long = Problem.of("1+2=", kind="continuation", parent=TRAIN[0].id, prefix="1" * 2000)
     (found,) = Bench(tmp_path, TRAIN).run(Generate(n=1, of=("propose",)), {"propose": [long]})
     assert type(found) is Quarantined
+
+
+def talks(prompt: str, skill: float, stream: Random) -> str:
+    """Problems differ in how often they are solved, and right responses differ."""
+    question = prompt.replace("!", "")
+    skill = (0.0, 0.2, 0.6, 1.0)[len(question) % 2 + 2 * (ord(question.strip()[-2]) % 2)]
+    return f"{'so ' * stream.randrange(4)}{adds(question, skill, stream)}"
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(n=st.integers(2, 9), waves=st.integers(2, 4), enough=st.integers(1, 3), extra=st.sampled_from([None, 0, 5]))
+def test_waves_stop_at_enough_and_spend_no_more_than_n_each(
+    tmp_path_factory: pytest.TempPathFactory, n: int, waves: int, enough: int, extra: int | None
+) -> None:
+    waves, most = min(waves, n), 0 if extra is None else n + extra
+    pool = sums(8, first=5)
+    bench = Bench(tmp_path_factory.mktemp("run"), pool, FakeBackends(talks))
+    found = bench.run(Generate(n=n, waves=waves, enough=enough, most=most))
+    mine = {p.id: [s for s in found if s.problem == p.id] for p in pool}
+    assert len(found) <= n * len(pool)
+    assert len({s.id for s in found}) == len(found)
+    for p in pool:
+        assert [s.index for s in mine[p.id]] == list(range(len(mine[p.id])))
+        assert len(mine[p.id]) <= (most or n)
+        right = [len({s.text for s in mine[p.id][:k] if s.text.endswith(f" {p.answer}")}) for k in range(n + 1)]
+        if len(mine[p.id]) < n:
+            assert right[len(mine[p.id])] >= enough
+        elif not most:
+            assert right[n * (waves - 1) // waves] < enough
+    if most and any(len(each) < n for each in mine.values()) and (extra or 0) > 0:
+        unsolved = [p.id for p in pool if all(not s.text.endswith(f" {p.answer}") for s in mine[p.id])]
+        assert all(len(mine[id]) >= n for id in unsolved)
+
+
+def test_waves_never_draw_the_same_stream_again(tmp_path: Path) -> None:
+    found = Bench(tmp_path, TRAIN, FakeBackends(lambda *given: f"no {given[2].random()}")).run(Generate(n=8, waves=4))
+    assert len({s.text for s in found}) == len(found) == 24
+
+
+def test_waves_look_at_gold_and_say_so() -> None:
+    stage = Generate(n=4, waves=2)
+    assert stage.gold
+    assert "verifiers" in stage.uses
+    assert "2 waves until 2 are right" in stage.words()["samples"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"n": 2, "waves": 3}, "waves is 3, but must be between 1 and n, which is 2"),
+        ({"n": 2, "waves": 0}, "waves is 0"),
+        ({"waves": 2, "enough": 0}, "enough is 0"),
+        ({"n": 4, "waves": 2, "most": 3}, "most is 3, but must be at least n, which is 4"),
+        ({"most": 9}, "most is 9, which needs waves"),
+    ],
+)
+def test_waves_that_cannot_be_are_refused(given: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        Generate(**given)
