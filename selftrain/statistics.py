@@ -14,7 +14,7 @@ LEVEL = 0.95
 QUICK = 1_000
 """Resamples where many figures are wanted at once."""
 BLOCKS = 2_000
-"""Problems beyond which blocks of them are drawn: as many, of nearly equal size, in the order given."""
+"""Problems beyond which blocks of them are drawn: as many, of nearly equal size, put together at random."""
 
 Sums = npt.NDArray[Any]
 
@@ -88,7 +88,7 @@ def of_sums(columns: Sequence[npt.ArrayLike], of: Callable[[Sums], Sums]) -> Est
         if not np.isfinite(value):
             return Estimate(float("nan"), float("nan"), float("nan"), problems)
         if problems > BLOCKS:
-            block = np.arange(problems) % BLOCKS
+            block = np.random.default_rng(0).permutation(problems) % BLOCKS
             data = np.stack([np.bincount(block, weights=each, minlength=BLOCKS) for each in data])
         draws = of(data @ _resamples(data.shape[1]))
     low, high = np.quantile(draws[np.isfinite(draws)], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

@@ -91,7 +91,8 @@ def reading(
         return float(value) if value == value else None
 
     low, high = known(found.low), known(found.high)
-    return Reading("", name, round, known(found.value), low, high, unit, band, alarm, note)
+    plain = band and (None if band[0] is None else float(band[0]), None if band[1] is None else float(band[1]))
+    return Reading("", name, round, known(found.value), low, high, unit, plain, alarm, note)
 
 
 def missing(seen: "Observed", why: str) -> Reading:
@@ -112,6 +113,17 @@ def below(found: Estimate, band: Band) -> bool:
 def alarms(found: Sequence[Reading], round: int | None = None) -> list[Reading]:
     """Return those that alarm, of one round or of all."""
     return [each for each in found if each.alarm is not None and round in (None, each.round)]
+
+
+def lines(found: Sequence[Reading]) -> list[str]:
+    """Return a line for each reading that alarms in some round: in which ones, and what its last alarm says."""
+    by_reading: dict[tuple[str, str], list[Reading]] = {}
+    for each in alarms(found):
+        by_reading.setdefault((each.monitor, each.name), []).append(each)
+    return [
+        f"alarm: {monitor} (round {', '.join(str(each.round) for each in said)}): {said[-1].alarm}"
+        for (monitor, _), said in by_reading.items()
+    ]
 
 
 def _measuring(name: str) -> "Callable[[Observed], Iterable[Reading]]":

@@ -17,8 +17,9 @@ from selftrain.observed import Observed
 
 MORE = 0.1
 """Share of tokens, or of responses, by which the first round's figure may grow: one response in ten is seen by eye."""
-PERPLEXITY = 1.5
-"""Times the first round's: as if every token had half as many choices more."""
+SURPRISE, PERPLEXITY = 2.0, 1.5
+"""Times the first round's nats a token, or times its perplexity, whichever is less: where the text was nearly certain,
+twice the surprise; else half as many choices more for every token."""
 COMMON = 0.05
 """Share of the problems from which on a response that they all get is the model's and not the problems'."""
 RUN = 4
@@ -103,7 +104,7 @@ def _perplexity(seen: Observed) -> Iterator[Reading]:
         for number, each in found.items()
     }
     first = next(iter(perplexities.values()))
-    band = (None, PERPLEXITY * first.high)
+    band = (None, min(first.high**SURPRISE, PERPLEXITY * first.high))
     for number, each in perplexities.items():
         alarm = None
         if above(each, band):

@@ -11,7 +11,7 @@ import numpy as np
 
 from selftrain.monitors import FEWEST, Reading, missing, reading
 from selftrain.observed import Columns, Observed
-from selftrain.statistics import Estimate, Sums, of_sums
+from selftrain.statistics import Estimate, of_sums, quotient
 
 RUNNING = 2
 """Rounds in a row without a gap before it alarms: one may be chance."""
@@ -28,7 +28,7 @@ _PROBLEMS = """
 
 
 def readings(seen: Observed) -> Iterator[Reading]:
-    """Measure the accuracy of selected samples less that of all, as it is and relative; and the gain by round."""
+    """Measure, problem by problem, the accuracy of selected samples less that of all; and the gain of each round."""
     found = seen.query(_PROBLEMS)
     if not len(found["round"]) or not found["kept"].any():
         yield missing(seen, "no row comes from a sample that was judged by its problem's own verifier")
@@ -39,10 +39,15 @@ def readings(seen: Observed) -> Iterator[Reading]:
 
 def _gaps(found: Columns) -> Iterator[Reading]:
     low: list[int] = []
-    for number in np.unique(found["round"]):
-        mine = found["round"] == number
-        columns = [found[name][mine] for name in ("kept_right", "kept", "correct", "sampled")]
-        gap = of_sums(columns, _gap)
+    # Problem by problem: else choosing easy problems would pass for choosing good responses.
+    mine = found["kept"] > 0
+    sampled = found["correct"][mine] / found["sampled"][mine]
+    difference = found["kept_right"][mine] / found["kept"][mine] - sampled
+    rounds = found["round"][mine]
+    for number in np.unique(rounds):
+        here = rounds == number
+        ones = np.ones(int(here.sum()))
+        gap = of_sums([difference[here], ones], quotient)
         low = [*low, int(number)] if gap.n >= FEWEST and gap.low <= 0 else []
         alarm = None
         if len(low) >= RUNNING:
@@ -52,15 +57,8 @@ def _gaps(found: Columns) -> Iterator[Reading]:
                 " round, or select by a better verifier"
             )
         yield reading("gap", int(number), gap, "share of samples", band=(0.0, None), alarm=alarm)
-        yield reading("gap relative to what is left to gain", int(number), of_sums(columns, _relative), "share")
-
-
-def _gap(sums: Sums) -> Sums:
-    return np.asarray(sums[0] / sums[1] - sums[2] / sums[3])
-
-
-def _relative(sums: Sums) -> Sums:
-    return np.asarray((sums[0] / sums[1] - sums[2] / sums[3]) / (1 - sums[2] / sums[3]))
+        relative = of_sums([difference[here], 1 - sampled[here]], quotient)
+        yield reading("gap relative to what is left to gain", int(number), relative, "share")
 
 
 def _gains(seen: Observed) -> Iterator[Reading]:
