@@ -94,6 +94,5 @@ def status(folder: Annotated[Path, typer.Argument(help="A run's folder.")], as_j
         if open_ones:
             out.print(f"round {number}: unfinished: {', '.join(open_ones)}", markup=False, highlight=False)
     out.print(summary.sentence(found), markup=False, highlight=False)
-    for each in monitors.alarms(found.monitors()):
-        line = f"alarm in round {each.round}, {each.monitor}: {each.alarm}"
+    for line in monitors.lines(found.monitors()):
         out.print(line, markup=False, highlight=False, soft_wrap=not out.is_terminal)
