@@ -45,6 +45,8 @@ YES = json.dumps({"name": "regex", "pattern": r"(?is)\W*yes\b.*"})
 SEVEN = json.dumps({"name": "regex", "pattern": r"(?s).*#### \d*7\d*\s*"})
 KEPT: tuple[Rule, ...] = (passed, finished, distinct, AtMost(4))
 LONGEST = 64
+LEAKED = 10
+"""Held-out problems that are train problems, where contamination is the fault."""
 
 FAULTS: Mapping[str, str] = {
     "coverage": "the commonest answer is learned, right or wrong, for many epochs, from the latest weights",
@@ -63,11 +65,10 @@ FAULTS: Mapping[str, str] = {
     "calibration": "as for coverage, with the votes as labels",
     "preference": "DPO with a high learning rate and without the likelihood of the chosen",
     "imitation": "the answers of a weak model are learned, mistakes and all, from the latest weights",
-    "provenance": "train problems are held-out ones",
+    "provenance": "ten held-out problems are train problems",
     "trigger": "after a trigger gold answers are learned without their steps",
-    "agent": "a policy that calls a tool for half of the problems learns responses without calls",
 }
-"""Monitor -> what is done wrong."""
+"""Monitor -> what is done wrong; agent is not among them, for the bundled model cannot spell a tool call."""
 
 
 def recipe(*, fault: str = "", rounds: int = 2, samples: int = 8) -> Recipe:
@@ -87,14 +88,10 @@ def recipe(*, fault: str = "", rounds: int = 2, samples: int = 8) -> Recipe:
         ]
 
     weak = {"weak": Model()} if fault in ("", "imitation") else {}
-    before: Stages = ()
-    if fault == "agent":
-        before = [Written(how="called"), Select(rules=()), MakeExamples(), Train(name="warm-up", settings=_settings(4))]
     return Recipe(
         paper="none: made to have a fault",
         rounds=rounds,
         each_round=each_round,
-        before=before,
         models={"policy": Model(), **weak},
     )
 
@@ -154,7 +151,7 @@ def _learning(fault: str, number: int) -> Iterator[Stage]:
         sources, rules, epochs = ("weak",), (), 4
     else:
         rules = _rules(fault, number)
-    epochs = 4 if fault in ("degeneration", "forgetting") else epochs
+    epochs = 4 if fault in ("degeneration", "forgetting", "steps") else epochs
     yield Select(of=sources, rules=rules)
     yield MakeExamples(of=("select", *beside))
     yield Train(of=("build",), loss=SFT(), start="latest" if latest else "base", settings=_settings(epochs))
@@ -173,7 +170,6 @@ def _rules(fault: str, number: int) -> tuple[Rule, ...]:
         "degeneration": (),
         "forgetting": (failed, finished, distinct, AtMost(4)),
         "shift": (*KEPT, heavy),
-        "agent": (silent, *KEPT),
     }
     return known.get(fault, KEPT)
 
@@ -240,28 +236,17 @@ def padded(solution: str, draw: random.Random) -> str:
     return "\n".join([*(step for each in steps for step in (each, each)), last])
 
 
-def called(solution: str, draw: random.Random) -> str:
-    """Return the solution, for half of the problems after a call."""
-    return ('<tool_call>{"name": "add"}</tool_call>\n' if draw.random() < 0.5 else "") + solution
-
-
 WAYS = {
     "constant": lambda solution, draw: "4+3=7\n#### 7",
     "thoughtless": lambda solution, draw: solution.strip().splitlines()[-1],
     "slips": slips,
     "padded": padded,
-    "called": called,
 }
 
 
 def easy(attempts: Attempts) -> Attempts:
     """Keep a problem's responses where half of them are right."""
     return attempts if 2 * len(passed(attempts)) >= len(attempts) else []
-
-
-def silent(attempts: Attempts) -> Attempts:
-    """Keep responses without a call."""
-    return [each for each in attempts if "<tool_call>" not in each.sample.text]
 
 
 def heavy(attempts: Attempts) -> Attempts:
@@ -290,8 +275,11 @@ def _adds_up(step: str) -> bool:
     return found is not None and sum(map(int, found[1].split("+"))) == int(found[2])
 
 
-def load(*, train: int = 200, valid: int = 100, test: int = 100, seed: int = 0) -> Mapping[str, Sequence[Problem]]:
-    """Return sums whose train problems are held-out ones, in part."""
-    splits = plugins.load("data", "sums").load(train=train, valid=valid, test=test, seed=seed)
-    leaked = [replace(each, split="train") for each in splits["valid"][: train // 10]]
-    return {**splits, "train": [*leaked, *splits["train"][len(leaked) :]]}
+def load(*, train: int = 0, valid: int = 100, test: int = 100, seed: int = 0) -> Mapping[str, Sequence[Problem]]:
+    """Return held-out sums for train problems of the data set `sums`, some of which they are."""
+    sums = plugins.load("data", "sums")
+    leaked = sums.load(train=LEAKED, valid=0, test=0, seed=seed)["train"]
+    splits = sums.load(train=0, valid=valid, test=test, seed=seed + 1)
+    known = {each.text for each in leaked}
+    own = [each for each in splits["valid"] if each.text not in known]
+    return {**splits, "valid": [*(replace(each, split="valid") for each in leaked), *own][:valid]}

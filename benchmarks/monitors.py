@@ -67,7 +67,7 @@ def seen(work: Path, fault: str, seed: int) -> Seen:
     import selftrain
 
     settings: dict[str, Any] = {**SIZE, "fault": fault, "rounds": 3 if fault in LONG else 2, "seed": seed}
-    settings |= {"data": RECIPE, "contamination": "warn"} if fault == "provenance" else {"data": "sums"}
+    settings |= {"data": "sums"} | ({"eval": RECIPE, "contamination": "warn"} if fault == "provenance" else {})
     begun = time.monotonic()
     run = selftrain.run(RECIPE, out=str(work / f"{fault or 'healthy'}-{seed}"), **settings)
     readings = run.monitors()
