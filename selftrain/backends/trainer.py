@@ -2,12 +2,13 @@
 
 import contextlib
 import json
-import pickle
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from selftrain.backends import arguments, checkpoints, models, nursery, process, rows
 from selftrain.errors import ConfigError, EngineError, near
@@ -126,8 +127,8 @@ class TrlTrainer:
         return self._follow(child, "the training" if kind == "train" else "preparing the model", progress)
 
     def _train_launched(self, job: TrainJob, config: Path, progress: Progress) -> None:
-        file = job.out / "job.pickle"
-        file.write_bytes(pickle.dumps(job))
+        file = job.out / "job.json"
+        file.write_bytes(TypeAdapter(TrainJob).dump_json(job))
         try:
             child = process.start(CHILD, "--launch", str(config), str(file), log=self._log, python=self._python)
             self._follow(child, "the training", progress)

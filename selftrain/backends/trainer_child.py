@@ -6,13 +6,14 @@ forked by the nursery     does the task that comes over its pipe, and ends
 """
 
 import os
-import pickle
 import subprocess
 import sys
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from selftrain.backends import checkpoints, process
 from selftrain.errors import SelftrainError
@@ -79,7 +80,7 @@ def _launch(pipe: "Connection[Any, Any]", config: str, job: Path) -> int:
 def _rank(file: Path) -> int:
     from selftrain.backends import finetune
 
-    job: TrainJob = pickle.loads(file.read_bytes())
+    job = TypeAdapter(TrainJob).validate_json(file.read_bytes())
     done = 0
 
     def progress(steps: int) -> None:

@@ -1,6 +1,5 @@
 import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from selftrain.backends import checkpoints
 from selftrain.backends import trainer as trainer_module
@@ -235,8 +235,8 @@ def test_accelerate_launches_with_the_users_config(start: Path, lora: Trained, t
 def test_two_ranks_average_to_what_one_computes(start: Path, lora: Trained, tmp_path: Path) -> None:
     # Not through `accelerate launch`, which needs MPI for more than one process on a CPU.
     asked = job(start, tmp_path / "train", settings={"per_device_train_batch_size": 4})
-    file = tmp_path / "job.pickle"
-    file.write_bytes(pickle.dumps(asked))
+    file = tmp_path / "job.json"
+    file.write_bytes(TypeAdapter(TrainJob).dump_json(asked))
     ranks = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     subprocess.run(
         [sys.executable, *ranks, "-m", "selftrain.backends.trainer_child", "--job", str(file)],
