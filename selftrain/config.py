@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from selftrain import plugins
+from selftrain import controls, plugins
 from selftrain.backends.arguments import lora_names, trl_names, vllm_names
 from selftrain.errors import ConfigError, PluginError, RecipeError, UserError, near
 from selftrain.recipe import Recipe, Stage
@@ -95,6 +95,8 @@ def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
         _place(key, value, names, said, overridden, known=[*RunFile.model_fields, *accepted])
     file = run_file(said)
     recipe = _applied(recipe, overridden, file)
+    if file.control is not None:
+        recipe = controls.transformed(recipe, file.control)
     recipe.check()
     _check_models(file, recipe)
     defaults = {k: p.default for k, p in accepted.items() if p.default is not inspect.Parameter.empty}

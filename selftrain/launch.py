@@ -187,14 +187,23 @@ class Prepared:
         return Checkpoint(id=id, path=os.path.relpath(out, self.store.root), role=role, base=id)
 
 
-def run(recipe: str, *, preset: str | None = None, watcher: Watcher | None = None, **settings: Any) -> Run:
+def run(
+    recipe: str, *, preset: str | None = None, watcher: Watcher | None = None, controls: bool = False, **settings: Any
+) -> Run:
     """Run a recipe (a name, a path to a .py file, or a run file) and return what came of it.
 
     Settings are those of the command line: `run("rest_em", model="nano", data="sums", rounds=2, out="runs/x")`; a
-    stage's field is written `**{"generate.temperature": 0.7}`. Raises a UserError for wrong input, Blocked when the
+    stage's field is written `**{"generate.temperature": 0.7}`. With `controls` its controls run too, once it is done
+    (`controls.json` in its folder has what came of them). Raises a UserError for wrong input, Blocked when the
     run refuses to go on, EngineError when an engine failed; the same call goes on where an interrupted one was.
     """
-    return prepare(config.load(recipe, settings, preset=preset)).execute(watcher or Quiet())
+    prepared = prepare(config.load(recipe, settings, preset=preset))
+    done = prepared.execute(watcher or Quiet())
+    if controls and not done.ended:
+        from selftrain.controlled import run_beside
+
+        run_beside(prepared, watcher or Quiet())
+    return done
 
 
 def prepare(job: config.Job, watcher: Watcher | None = None) -> Prepared:
@@ -281,7 +290,8 @@ def _planned(job: config.Job, backends: LocalBackends, model: Path, splits: prob
     note = f" ({about.note})" if about.note else ""
     settings = ", ".join(f"{k}={v}" for k, v in job.file.data.items() if k != "name")
     facts = {
-        "recipe": f"{job.file.recipe} ({job.recipe.paper})",
+        "recipe": f"{job.file.recipe} ({job.recipe.paper})"
+        + (f", control {job.file.control['name']}" if job.file.control else ""),
         "model": f"{job.file.model['policy']}, {about.parameters / 1e6:,.1f} M parameters{note}",
         "data": f"{job.file.data['name']}{f' ({settings})' if settings else ''}: "
         + ", ".join(f"{count} {split}" for split, count in counts.items()),

@@ -65,6 +65,8 @@ class RunFile(BaseModel):
     shard: int | None = Field(default=None, ge=1)
     """Problems in a shard; by default twice the engine's concurrency in samples."""
     contamination: Literal["block", "warn"] = "block"
+    control: dict[str, Any] | None = None
+    """Of a control that `run --controls` has made: its `name`, and the `figures` of the run that it stands beside."""
     max_hours: float | None = Field(default=None, gt=0)
     max_tokens: int | None = Field(default=None, ge=1)
     """Sampled tokens after which the run stops at the next stage boundary."""

@@ -3,12 +3,15 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from selftrain.cli.console import AsJson, Said, Settings, out
 from selftrain.errors import Blocked
+
+if TYPE_CHECKING:
+    from selftrain import controlled
 
 
 def run(
@@ -22,9 +25,10 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     max_hours: Annotated[float | None, typer.Option(help="Stop at the next stage boundary after so long.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Stop at the next stage boundary after so many.")] = None,
+    controls: Annotated[bool, typer.Option("--controls", help="Then run its controls, at the same budget.")] = False,
 ) -> None:
     """Launch a self-training run, or go on with an interrupted one."""
-    from selftrain import config, launch, progress, runfile, summary
+    from selftrain import config, controlled, launch, progress, runfile, summary
 
     given = runfile.overrides(settings or [])
     named: dict[str, Any] = {"model": model, "data": data, "eval": eval, "out": out_folder and str(out_folder)}
@@ -32,6 +36,8 @@ def run(
     given |= {key: value for key, value in named.items() if value is not None}
     prepared = launch.prepare(config.load(recipe, given, preset=preset), Said())
     for line in prepared.plan.lines:
+        out.print(line, markup=False, highlight=False, soft_wrap=not out.is_terminal)
+    for line in controlled.planned(prepared) if controls else ():
         out.print(line, markup=False, highlight=False, soft_wrap=not out.is_terminal)
     if dry_run:
         return
@@ -50,6 +56,10 @@ def run(
         markup=False,
         highlight=False,
     )
+    if controls and not done.ended:
+        with progress.watcher(out) as watcher:
+            beside = controlled.run_beside(prepared, watcher)
+        _print_controls(beside)
     if done.ended:
         out.print(f"stopped: {done.ended}; the same command without the limit goes on", markup=False, highlight=False)
     elif not done.improved:
@@ -58,9 +68,17 @@ def run(
         out.print(f"next: selftrain export {prepared.store.root} --to PATH --merge", markup=False, highlight=False)
 
 
+def _print_controls(beside: "controlled.Beside") -> None:
+    from selftrain import controlled
+
+    out.print(controlled.table(beside))
+    for line in controlled.notes(beside):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def status(folder: Annotated[Path, typer.Argument(help="A run's folder.")], as_json: AsJson = False) -> None:
     """Say where a run stands: rounds, stages, counts, metrics, and what its monitors say."""
-    from selftrain import launch, monitors, summary
+    from selftrain import controlled, launch, monitors, summary
     from selftrain.store import Store
 
     found = launch.Run.open(folder)
@@ -86,7 +104,7 @@ def status(folder: Annotated[Path, typer.Argument(help="A run's folder.")], as_j
         ]
         readings = [asdict(each) for each in found.monitors()]
         said = {"folder": str(folder), "best": found.best, "rounds": rounds, "monitors": readings}
-        typer.echo(json.dumps(said, indent=1))
+        typer.echo(json.dumps({**said, "controls": controlled.stored(folder)}, indent=1))
         return
     out.print(summary.table(found))
     for number, each in stages.items():
@@ -94,5 +112,8 @@ def status(folder: Annotated[Path, typer.Argument(help="A run's folder.")], as_j
         if open_ones:
             out.print(f"round {number}: unfinished: {', '.join(open_ones)}", markup=False, highlight=False)
     out.print(summary.sentence(found), markup=False, highlight=False)
+    if told := controlled.stored(folder):
+        for line in controlled.stored_lines(told):
+            out.print(line, markup=False, highlight=False, soft_wrap=True)
     for line in monitors.lines(found.monitors()):
         out.print(line, markup=False, highlight=False, soft_wrap=not out.is_terminal)

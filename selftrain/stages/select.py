@@ -54,7 +54,11 @@ class Select(Stage):
         return {"data": data, "rules": ", ".join(name_of(rule) for rule in self.rules) or "all"}
 
     def run(self, part: Part, lab: Lab) -> Iterator[Pick]:
-        """Choose per problem; a pick for every attempt."""
+        """Choose per problem."""
+        return self.picks(part)
+
+    def picks(self, part: Part) -> Iterator[Pick]:
+        """A pick for every attempt of a shard."""
         fresh = part.fresh() if self.data == "replay" else set()
         for problem, attempts in part.attempts(earlier=self.data != "fresh").items():
             left: Sequence[Attempt] = [each for each in attempts if self._taken(each, fresh, part.round.number)]
@@ -114,7 +118,11 @@ class Pair(Stage):
         return {"data": data, "pairs": name_of(self.pairing) + rules}
 
     def run(self, part: Part, lab: Lab) -> Iterator[Pick]:
-        """Pair per problem: two picks of one group for every pair, and one for each attempt that is in none."""
+        """Pair per problem."""
+        return self.picks(part)
+
+    def picks(self, part: Part) -> Iterator[Pick]:
+        """Two picks of one group for every pair of a shard, and one for each attempt that is in none."""
         by = name_of(self.pairing)
         for problem, attempts in part.attempts(earlier=self.earlier > 0, back=self.earlier).items():
             left: Sequence[Attempt] = attempts
