@@ -7,11 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from selftrain import plugins
+from selftrain.cli.console import visible
 from tests.front_door import call, refused
 
 SMALL = ("model=nano", "data=sums", "pool=4", "valid=2", "test=2", "samples=1", "max_new_tokens=8", "rounds=1")
@@ -144,3 +148,20 @@ def test_doctor_says_a_line_for_each_thing_without_markup() -> None:
     lines = answer.out.splitlines()
     assert all(re.match(r"(ok|warn|fail) +\S", line) for line in lines), answer.out
     assert {"python", "torch", "bubblewrap", "seccomp"} <= {line.split()[1] for line in lines}
+
+
+@given(text=st.text())
+def test_no_text_moves_the_cursor_or_turns_the_line(text: str) -> None:
+    shown = visible(text)
+    assert not [c for c in shown if unicodedata.category(c) in ("Cc", "Cf", "Cs") and c not in "\n\t\u200c\u200d"]
+    assert visible(shown) == shown
+    if text.isascii() and text.isprintable():
+        assert shown == text
+
+
+def test_an_escape_sequence_in_a_data_file_is_shown_not_obeyed(tmp_path: Path) -> None:
+    path = tmp_path / "a\x1b[2Jb.jsonl"
+    path.write_text("{")
+    said = refused("run", "rest_em", "model=nano", "--data", path)
+    assert "\\x1b[2J" in said
+    assert "\x1b" not in said
