@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from selftrain import statistics, tables
 from selftrain.records import Checkpoint, Metric, Outcome, Pick, Problem, Row, Sample, Verdict
+from selftrain.scratch import Scratch
 from selftrain.statistics import Estimate
 from selftrain.store import StageFolder, Store
 
@@ -107,12 +108,11 @@ class Observed:
     """
 
     def __init__(self, store: Store, *, before: tuple[int, int] | None = None) -> None:
-        import duckdb
-
         self.store = store
         self._before = before
         self._known: set[str] = set()
-        self._database = duckdb.connect(":memory:")
+        self._scratch = Scratch(store)
+        self._database = self._scratch.connection
 
     @cached_property
     def folders(self) -> list[tuple[int, int, StageFolder]]:

@@ -57,9 +57,9 @@ def _accuracy(view: View, name: str) -> Figure:
 
 def _pass_at_k(view: View, split: str) -> Figure | None:
     rows: list[dict[str, Any]] = [
-        {"at": int(m.name.removeprefix("pass@")), "series": f"round {number}", "value": 100 * m.value}
+        {"at": int(k), "series": f"round {number}", "value": 100 * m.value}
         for number, m in _metrics(view)
-        if m.split == split and m.name.startswith("pass@") and m.value == m.value
+        if m.split == split and (k := m.name.removeprefix("pass@")).isdigit() and m.value == m.value
     ]
     if len({row["at"] for row in rows}) < 2:
         return None

@@ -21,14 +21,18 @@ function ink(colour) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
 }
 
-function themed(value, { of, series }) {
-  if (Array.isArray(value)) return value.map((each) => themed(each, { of, series }));
+function themed(value, theme) {
+  if (Array.isArray(value)) return value.map((each) => themed(each, theme));
   if (value && typeof value === "object") {
-    return Object.fromEntries(Object.entries(value).map(([key, each]) => [key, key === "values" ? each : themed(each, { of, series })]));
+    const entries = Object.entries(value).map(([key, each]) => [key, key === "data" ? each : themed(each, theme)]);
+    return Object.fromEntries(entries);
   }
-  if (value === "panel" || value === "band-fill" || value === "band-line") return of(value);
-  const found = typeof value === "string" && /^ink-(\d+)$/.exec(value);
-  return found ? ink(series[Number(found[1]) % SERIES]) : value;
+  return value === "panel" || value === "band-fill" || value === "band-line" ? theme.of(value) : value;
+}
+
+/** Rows that are written on a bar say of which series; the ink is what stands out on its colour. */
+function inked(row, series) {
+  return "ink" in row ? { ...row, ink: ink(series[Number(row.ink.slice("ink-".length)) % SERIES]) } : row;
 }
 
 function configured({ of, series }) {
@@ -37,7 +41,7 @@ function configured({ of, series }) {
     background: null,
     font: "system-ui, sans-serif",
     view: { stroke: null },
-    axis: { ...text, gridColor: of("line"), domainColor: of("muted"), tickColor: of("muted"), labelOverlap: true },
+    axis: { ...text, gridColor: of("line"), domainColor: of("muted"), tickColor: of("muted"), labelOverlap: true, labelSeparation: 6 },
     legend: { ...text, symbolStrokeWidth: 0, symbolOpacity: 1, symbolSize: 90, rowPadding: 4 },
     range: {
       category: series,
@@ -57,7 +61,12 @@ async function draw(place) {
     // Expressions are interpreted, so that the page needs no right to make code of text.
     await vegaEmbed(
       place,
-      { ...themed(spec, theme), width: "container", description: title },
+      {
+        ...themed(spec, theme),
+        data: { values: spec.data.values.map((row) => inked(row, theme.series)) },
+        width: "container",
+        description: title,
+      },
       { mode: "vega-lite", actions: false, renderer: "svg", ast: true, config: configured(theme), tooltip: { theme: dark } },
     );
     place.dataset.drawn = "yes";

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from selftrain import monitors, statistics, summary
+from selftrain import statistics, summary
 from selftrain.plan import duration
 from selftrain.records import Metric
 from selftrain.report import alarms, figures, spending
@@ -189,7 +189,7 @@ def _costs(views: Views, price: float | None) -> Section:
 
 
 def _alarms(views: Views) -> Section:
-    rows = [(name, said) for name, view in views.items() for said in alarms.told(monitors.read(view.run.root))]
+    rows = [(name, said) for name, view in views.items() for said in alarms.told(view.readings)]
     if not rows:
         return Section(id="monitors", title="Monitors", parts=[Text(text="None alarms.", tone="good")])
     return Section(id="monitors", title="Monitors", parts=[Table(head=("run", "alarm"), rows=rows)])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selftrain import monitors, summary
+from selftrain import summary
 from selftrain.plan import duration
 from selftrain.recipe import Recipe
 from selftrain.report import accuracy, alarms, coverage, flow, responses, settings, spending, verdicts
@@ -22,11 +22,10 @@ class Content:
 
 def content(view: View, *, price: float | None = None) -> Content:
     """Read the run and return its report; `price` is an hour's of the machine."""
-    readings = monitors.read(view.run.root)
     sections = (
         accuracy.section(view),
         coverage.section(view),
-        alarms.section(readings),
+        alarms.section(view.readings),
         responses.section(view),
         flow.section(view),
         verdicts.section(view),
@@ -34,7 +33,7 @@ def content(view: View, *, price: float | None = None) -> Content:
         settings.plan(view),
         settings.settings(view),
     )
-    return Content(head=_head(view, alarms.told(readings)), sections=sections)
+    return Content(head=_head(view, alarms.told(view.readings)), sections=sections)
 
 
 def _head(view: View, alarming: Sequence[str]) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def _changed(view: View, split: str, cells: dict[tuple[str, str], int]) -> Figur
         id=f"coverage-{split}",
         title=f"Coverage on {split}, by difficulty" if kinds != ["once"] else f"Difficulty of {split} problems",
         says="; ".join(SAID[kind] for kind in kinds) + ".",
-        spec=figures.stacked(rows, x="Problems", y="Passed at first", series="Change", order=order, kinds=kinds),
+        spec=figures.stacked(rows, x="Problems", y="Passed at first", series="Change", order=order, kinds=CHANGES),
         table=table,
     )
 
@@ -90,7 +90,7 @@ def _kept(view: View) -> Figure | None:
         {"name": f"round {number}", "part": said[bin], "value": n}
         for number, bin, n in sorted(found, key=lambda row: (row[0], [b[0] for b in BINS].index(row[1])))
     ]
-    kinds = [text for _, text, _ in BINS if any(row["part"] == text for row in rows)]
+    kinds = [text for _, text, _ in BINS]
     return Figure(
         id="kept-by-difficulty",
         title="Kept samples, by difficulty of their problem",

@@ -1,21 +1,14 @@
 """A run's tables as DuckDB views, and one table with a line for each sample: read by columns, never as objects."""
 
-import shutil
-import tempfile
 import threading
-import weakref
 from collections.abc import Sequence
 from typing import Any
-
-import duckdb
 
 from selftrain import tables
 from selftrain.records import Outcome, Pick, Problem, Quarantined, Row, Sample, Verdict
 from selftrain.round import PROBLEMS
+from selftrain.scratch import Scratch
 from selftrain.store import StageFolder, Store
-
-MEMORY = "400MB"
-"""What DuckDB may hold; beyond it, it works on disk."""
 
 BINS = (
     ("never", "never, 0 %", 0.0),
@@ -44,6 +37,26 @@ _FURTHER = {
 }
 
 
+_ATTEMPTS = """
+WITH judged AS (
+    SELECT sample, bool_or(status = 'fail') AS failed, bool_or(status = 'pass') AS passed,
+           max(status) FILTER (status NOT IN ('pass', 'fail')) AS other, any_value(answer) AS answer
+    FROM verdicts WHERE NOT hidden AND round = ? GROUP BY sample),
+chosen AS (SELECT sample, min(side) AS side, min(rule) AS rule FROM picks WHERE round = ? GROUP BY sample)
+SELECT s.round, s.stage, s.id, s.problem, coalesce(r.given, s.problem) AS given, s.tokens, s.finish, s.template,
+       coalesce(g.split, 'train') AS split,
+       CASE WHEN j.failed THEN 'fail' WHEN j.passed THEN 'pass' ELSE coalesce(j.other, 'unjudged') END AS status,
+       coalesce(c.side, '') AS side, coalesce(c.rule, '') AS rule, hash(s.text) AS text_hash, j.answer
+FROM samples s
+LEFT JOIN roots r ON r.id = s.problem
+LEFT JOIN given_problems g ON g.id = coalesce(r.given, s.problem)
+LEFT JOIN judged j ON j.sample = s.id
+LEFT JOIN chosen c ON c.sample = s.id
+WHERE s.round = ?
+"""
+"""Lines of `attempts` of a round: a pass without a fail is a pass, one fail is a fail, else what was said last."""
+
+
 class Database:
     """Views `problems`, `samples`, `verdicts`, `picks`, `rows`, `outcomes`, `quarantined`; tables `given`, `attempts`.
 
@@ -54,17 +67,8 @@ class Database:
 
     def __init__(self, store: Store, *, shown: int) -> None:
         self.store = store
-        spill = tempfile.mkdtemp(prefix="selftrain-report-")
-        # A server lets go of it when the last request that reads it is answered, whoever that is.
-        self._let_go = weakref.finalize(self, shutil.rmtree, spill, ignore_errors=True)
-        self._connection = duckdb.connect(
-            config={
-                "memory_limit": MEMORY,
-                "threads": 2,
-                "temp_directory": spill,
-                "preserve_insertion_order": False,
-            }
-        )
+        self._scratch = Scratch(store)
+        self._connection = self._scratch.connection
         self._guard = threading.Lock()
         folders = [(number, folder) for number in store.rounds() for folder in store.stages(number).values()]
         for kind in _COLUMNS:
@@ -75,8 +79,7 @@ class Database:
 
     def close(self) -> None:
         """Let go of memory and of what was put on disk."""
-        self._connection.close()
-        self._let_go()
+        self._scratch.close()
 
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return what a query finds; for answers of few lines. Threads take turns."""
@@ -106,31 +109,10 @@ class Database:
         )
 
     def _make_attempts(self) -> None:
-        """One line a sample: a pass without a fail is a pass; one fail is a fail; else what was said last."""
-        self._connection.execute(
-            """
-            CREATE TABLE attempts AS
-            WITH judged AS (
-                SELECT sample,
-                       bool_or(status = 'fail') AS failed, bool_or(status = 'pass') AS passed,
-                       max(status) FILTER (status NOT IN ('pass', 'fail')) AS other,
-                       any_value(answer) AS answer
-                FROM verdicts WHERE NOT hidden GROUP BY sample),
-            chosen AS (SELECT round, sample, min(side) AS side, min(rule) AS rule FROM picks GROUP BY round, sample)
-            SELECT s.round, s.stage, s.id, s.problem, coalesce(r.given, s.problem) AS given,
-                   s.tokens, s.finish, s.template,
-                   coalesce(g.split, 'train') AS split,
-                   CASE WHEN j.failed THEN 'fail' WHEN j.passed THEN 'pass'
-                        ELSE coalesce(j.other, 'unjudged') END AS status,
-                   coalesce(c.side, '') AS side, coalesce(c.rule, '') AS rule,
-                   hash(s.text) AS text_hash, j.answer
-            FROM samples s
-            LEFT JOIN roots r ON r.id = s.problem
-            LEFT JOIN given_problems g ON g.id = coalesce(r.given, s.problem)
-            LEFT JOIN judged j ON j.sample = s.id
-            LEFT JOIN chosen c ON c.sample = s.id AND c.round = s.round
-            """
-        )
+        """One line a sample, round by round; by what was said in its own round."""
+        self._connection.execute(f"CREATE TABLE attempts AS {_ATTEMPTS} LIMIT 0", [-1, -1, -1])
+        for number in self.store.rounds():
+            self._connection.execute(f"INSERT INTO attempts {_ATTEMPTS}", [number, number, number])
 
     def _make_difficulty(self, shown: int) -> None:
         """Compare each problem's first samples with its last ones up to the round shown."""

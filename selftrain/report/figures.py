@@ -35,7 +35,7 @@ def by_round(rows: Sequence[Row], *, y: str, series: str, zero: bool = True) -> 
     layers += [
         {
             "mark": {"type": "line", "strokeWidth": 2},
-            "encoding": {"x": x, "y": {**up, "field": "value"}, "color": colour, "strokeDash": _dash(names)},
+            "encoding": {"x": x, "y": {**up, "field": "value"}, "color": colour, "strokeDash": _dash()},
         },
         {
             "mark": {"type": "point", "filled": True, "size": 64, "opacity": 1},
@@ -65,7 +65,7 @@ def curves(rows: Sequence[Row], *, x: str, y: str, series: str, log: bool = Fals
     layers: list[Spec] = [
         {
             "mark": {"type": "line", "strokeWidth": 1.8},
-            "encoding": {"x": across, "y": up, "color": colour, "strokeDash": _dash(names)},
+            "encoding": {"x": across, "y": up, "color": colour, "strokeDash": _dash()},
         }
     ]
     if len(rows) <= 400:
@@ -94,7 +94,7 @@ def stacked(
     for row in rows:
         totals[row["name"]] = totals.get(row["name"], 0) + row["value"]
     most = max(totals.values(), default=0)
-    shown = [{**row, "label": _label(row, most)} for row in base]
+    shown = [{**row, "label": _label(row, most), "ink": f"ink-{row['rank']}"} for row in base]
     names: Spec = {"field": "name", "type": "nominal", "sort": list(order), "title": (y if across else x) or None}
     names["axis"] = {"labelLimit": 170, "grid": False} if across else {"labelAngle": 0, "grid": False}
     numbers: Spec = {"field": "value", "type": "quantitative", "title": x if across else y, "stack": "zero"}
@@ -105,7 +105,7 @@ def stacked(
         "mark": {"type": "bar", "stroke": "panel", "strokeWidth": 1},
         "encoding": {
             **common,
-            "color": _colour(kinds, series, "part"),
+            "color": _parts(rows, kinds, series),
             "tooltip": _tips(("name", y if across else x), ("part", series), ("value", x if across else y)),
         },
     }
@@ -115,19 +115,12 @@ def stacked(
             **common,
             length: {**numbers, "bandPosition": 0.5},
             "text": {"field": "label"},
-            "color": {
-                "field": "part",
-                "type": "nominal",
-                "scale": {"domain": list(kinds), "range": [f"ink-{at}" for at in range(len(kinds))]},
-                "legend": None,
-            },
+            "color": {"field": "ink", "type": "nominal", "scale": None},
             "detail": {"field": "part"},
         },
     }
     height = 12 + 30 * len(totals) if across else HEIGHT
-    # Ink on bars has colours of its own.
-    apart = {"scale": {"color": "independent"}, "legend": {"color": "independent"}}
-    return {"data": {"values": shown}, "height": height, "layer": [bar, text], "resolve": apart}
+    return {"data": {"values": shown}, "height": height, "layer": [bar, text]}
 
 
 def _label(row: Row, most: float) -> str:
@@ -136,7 +129,8 @@ def _label(row: Row, most: float) -> str:
     number = f"{row['value']:,.0f}"
     if share < 0.07:
         return ""
-    return f"{row['part']} {number}" if share > 0.03 * (len(row["part"]) + len(number)) else number
+    named = f"{row['part'].partition(',')[0]}: {number}"
+    return named if share > 0.03 * len(named) else number
 
 
 def _intervals(rows: Sequence[Row], encoding: Spec, up: Spec) -> list[Spec]:
@@ -169,17 +163,29 @@ def _legend(names: Sequence[str], title: str) -> Spec | None:
     return {"title": title or None, "orient": "bottom", "columns": 3, "labelLimit": 220} if len(names) > 1 else None
 
 
-def _colour(names: Sequence[str], title: str, field: str = "series") -> Spec:
-    return {"field": field, "type": "nominal", "scale": {"domain": list(names)}, "legend": _legend(names, title)}
+def _colour(names: Sequence[str], title: str) -> Spec:
+    return {"field": "series", "type": "nominal", "scale": {"domain": list(names)}, "legend": _legend(names, title)}
+
+
+def _parts(rows: Sequence[Row], kinds: Sequence[str], title: str) -> Spec:
+    """Every kind has its colour, here or not, so that it is the same in all charts; the legend has those that are."""
+    here = [kind for kind in kinds if any(row["part"] == kind for row in rows)]
+    legend = _legend(here, title)
+    return {
+        "field": "part",
+        "type": "nominal",
+        "scale": {"domain": list(kinds)},
+        "legend": legend and {**legend, "values": here},
+    }
 
 
 def _shape(names: Sequence[str], title: str) -> Spec:
     return {"field": "series", "type": "nominal", "scale": {"domain": list(names)}, "legend": _legend(names, title)}
 
 
-def _dash(names: Sequence[str]) -> Spec:
-    # A field of its own: legends of one field are made one, dashes and points on each other.
-    return {"field": "dash", "type": "nominal", "scale": {"domain": list(names)}, "legend": None}
+def _dash() -> Spec:
+    # Without a domain: legends of one domain are made one, dashes and points on each other.
+    return {"field": "dash", "type": "nominal", "legend": None}
 
 
 def _tips(*fields: tuple[str, str]) -> list[Spec]:

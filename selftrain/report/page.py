@@ -33,6 +33,10 @@ INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 """Characters that have no shape, or change that of others: controls, zero widths, directions, lone surrogates."""
+CONTROLS = (
+    "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI"
+    " DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US"
+).split()
 
 
 def visible(value: Any) -> Any:
@@ -43,7 +47,7 @@ def visible(value: Any) -> Any:
 
 
 def _name(code: int) -> str:
-    return chr(0x2400 + code) if code < 0x20 else f"\u27e8U+{code:04X}\u27e9"
+    return f"\u27e8{CONTROLS[code]}\u27e9" if code < len(CONTROLS) else f"\u27e8U+{code:04X}\u27e9"
 
 
 def as_script(value: Any) -> Markup:

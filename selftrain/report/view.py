@@ -2,16 +2,17 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from selftrain import config
+from selftrain import config, monitors
 from selftrain.errors import SelftrainError
 from selftrain.keys import decoded
 from selftrain.launch import Run
+from selftrain.monitors import Reading
 from selftrain.recipe import Recipe, Stage
 from selftrain.report.database import Database
 from selftrain.runfile import read_yaml
@@ -25,13 +26,17 @@ class View:
     run: Run
     store: Store
     database: Database
+    readings: Sequence[Reading]
+    """What the monitors measured."""
 
     @classmethod
     def open(cls, root: Path) -> "View":
         """Open a run; raises StoreError if the folder holds none."""
         run = Run.open(root)
         store = Store(root)
-        return cls(run=run, store=store, database=Database(store, shown=shown_round(run)))
+        # One after the other: each has tables of its own, and memory is for one of them.
+        readings = monitors.read(root)
+        return cls(run=run, store=store, readings=readings, database=Database(store, shown=shown_round(run)))
 
     def close(self) -> None:
         """Let go of its tables."""
