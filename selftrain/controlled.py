@@ -105,6 +105,7 @@ def run_beside(prepared: launch.Prepared, watcher: Watcher) -> Beside:
     for name, control in CONTROLS.items():
         out = root / FOLDER / name
         try:
+            _check_stored(out, spec(name, figures))
             made = _prepared(prepared, name, figures)
             watcher.say(f"control {name}: {control.headline}")
             if not made.store.exists():
@@ -197,14 +198,17 @@ def _prepared(prepared: launch.Prepared, name: str, figures: Figures) -> launch.
     root = prepared.store.root
     out = root / FOLDER / name
     given = {key: value for key, value in prepared.job.as_file().items() if key not in ("recipe", "out", "control")}
-    asked = spec(name, figures)
+    job = config.load(prepared.job.file.recipe, {**given, "control": spec(name, figures), "out": str(out)})
+    return launch.prepare(job)
+
+
+def _check_stored(out: Path, asked: Json) -> None:
+    """Refuse a control that stands beside the run as it was once, with other rounds or rows."""
     if Store(out).exists() and read_file(out / "run.yaml").get("control") != asked:
         raise StoreError(
             f"{out} was made beside this run as it was before (other rounds or rows); delete that folder"
             f" (rm -r {shlex.quote(str(out))}), and the same command makes it anew"
         )
-    job = config.load(prepared.job.file.recipe, {**given, "control": asked, "out": str(out)})
-    return launch.prepare(job)
 
 
 def _expected(prepared: launch.Prepared) -> Figures:

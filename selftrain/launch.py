@@ -27,6 +27,8 @@ from selftrain.retention import Keep, collect
 from selftrain.round import PROBLEMS, History, RoundResult
 from selftrain.runfile import RunFile
 from selftrain.store import FORMAT, Store, write_text
+from selftrain.tracking import check as check_trackers
+from selftrain.tracking import tracking
 from selftrain.verify import load_verifier
 
 
@@ -113,11 +115,17 @@ class Prepared:
                 self.write_down(self.store)
             own, protocol = self.job.recipe.own, self.job.protocol
             lab = Lab(self.backends, root=self.store.root, seed=file.seed, protocol=protocol, own=own)
-            with self.store.going_on():
+            with self.store.going_on(), tracking(self.store.root, file.report_to, watcher) as trackers:
                 try:
                     self._round_zero(lab)
                     limits = Limits(hours=file.max_hours, tokens=file.max_tokens)
-                    controller = Controller(self.job.recipe, self.store, lab, watcher, limits, self._tidied)
+
+                    def over(result: RoundResult) -> None:
+                        self._tidied(result)
+                        if trackers is not None:
+                            trackers.look()
+
+                    controller = Controller(self.job.recipe, self.store, lab, watcher, limits, over)
                     history, ended = controller.go()
                     # Only now is it sure that nothing stored was made with other settings.
                     self.write_down(self.store)
@@ -213,6 +221,7 @@ def prepare(job: config.Job, watcher: Watcher | None = None) -> Prepared:
     store = Store(out)
     store.check_format()
     _check_writable(out)
+    check_trackers(file.report_to)
     model = models.resolve(file.model["policy"])
     splits = load_splits(file)
     hits = contamination.check(splits.train, [*splits.valid, *splits.test], natural=splits.natural)

@@ -65,6 +65,8 @@ class RunFile(BaseModel):
     shard: int | None = Field(default=None, ge=1)
     """Problems in a shard; by default twice the engine's concurrency in samples."""
     contamination: Literal["block", "warn"] = "block"
+    report_to: list[str] = Field(default_factory=list)
+    """Trackers that get all metrics: tensorboard, wandb, mlflow, trackio."""
     control: dict[str, Any] | None = None
     """Of a control that `run --controls` has made: its `name`, and the `figures` of the run that it stands beside."""
     max_hours: float | None = Field(default=None, gt=0)
@@ -79,6 +81,12 @@ class RunFile(BaseModel):
     def _kept(cls, value: str) -> str:
         Keep.of(value)
         return value
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _trackers(cls, value: Any) -> Any:
+        names = value.split(",") if isinstance(value, str) else value or []
+        return [name.strip() for name in names if name.strip() != "none"] if isinstance(names, list) else names
 
     @field_validator("verifier", mode="before")
     @classmethod
