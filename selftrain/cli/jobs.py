@@ -60,6 +60,7 @@ def run(
         with progress.watcher(out) as watcher:
             beside = controlled.run_beside(prepared, watcher)
         _print_controls(beside)
+    out.print(f"look: selftrain report {prepared.store.root} --open", markup=False, highlight=False)
     if done.ended:
         out.print(f"stopped: {done.ended}; the same command without the limit goes on", markup=False, highlight=False)
     elif not done.improved:

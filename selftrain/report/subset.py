@@ -8,7 +8,7 @@ from selftrain.records import Json
 from selftrain.report.browse import BYTES, PER_ROUND, PROMPT, SAMPLES, TEXT, choices, problems_of, samples_of
 from selftrain.report.view import View
 
-BATCH = 50
+BATCH = 250
 """Problems that are looked up at once."""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import Markup
 
 from selftrain import report
 from selftrain.records import Pick, Sample, Verdict
@@ -122,6 +123,13 @@ def test_nothing_in_the_data_becomes_part_of_the_page(written: Path) -> None:
     data = json.loads(found.data["data"])
     assert any(NASTY in sample["text"] for sample in data["samples"])
     assert any(NASTY in problem["prompt"] for problem in data["problems"])
+
+
+def test_without_escapes_it_would(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "as_script", lambda value: Markup(json.dumps(value)))
+    found = Elements(report.write(root, tmp_path / "sabotaged.html").read_text(encoding="utf-8"))
+    assert found.tags["img"] > 0
+    assert found.handlers
 
 
 def test_it_asks_for_nothing_and_is_small(written: Path) -> None:
