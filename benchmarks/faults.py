@@ -51,7 +51,7 @@ LEAKED = 10
 FAULTS: Mapping[str, str] = {
     "coverage": "the commonest answer is learned, right or wrong, for many epochs, from the latest weights",
     "diversity": "the same response is learned for every problem",
-    "degeneration": "the verifier is off: all samples at a high temperature, from the latest weights",
+    "degeneration": "the verifier is off: samples at a high temperature, from the latest weights",
     "tail": "only problems that are solved at least half of the time give rows",
     "balance": "from round 2 on nothing is checked and equal responses are all kept",
     "gap": "verdicts are shuffled",
@@ -62,13 +62,14 @@ FAULTS: Mapping[str, str] = {
     "forgetting": "what is wrong is learned, from the latest weights",
     "shift": "one row in ten weighs a hundred times as much",
     "correction": "every attempt is called wrong, right ones too",
-    "calibration": "as for coverage, with the votes as labels",
     "preference": "DPO with a high learning rate and without the likelihood of the chosen",
     "imitation": "the answers of a weak model are learned, mistakes and all, from the latest weights",
     "provenance": "ten held-out problems are train problems",
     "trigger": "after a trigger gold answers are learned without their steps",
 }
 """Monitor -> what is done wrong; agent is not among them, for the bundled model cannot spell a tool call."""
+SHARED = {"calibration": "coverage"}
+"""Monitor -> the fault that is its own too."""
 
 
 def recipe(*, fault: str = "", rounds: int = 2, samples: int = 8) -> Recipe:
@@ -98,7 +99,7 @@ def recipe(*, fault: str = "", rounds: int = 2, samples: int = 8) -> Recipe:
 
 def _instruments(fault: str) -> Iterator[Stage]:
     """What is measured beside the loop, for the fault's monitor or for all of them."""
-    if fault in ("", "calibration", "coverage"):
+    if fault in ("", "coverage"):
         yield Verify(name="vote", of=("generate",), by="vote", blind=True)
     if fault in ("", "steps"):
         yield Verify(name="steps", of=("generate",), by=STEPS)
@@ -127,8 +128,8 @@ def _learning(fault: str, number: int) -> Iterator[Stage]:
     tried: tuple[str, ...] = ("generate", "verify")
     sources, rules = tried, KEPT
     beside: tuple[str, ...] = ()
-    epochs, latest = 2, fault in ("coverage", "calibration", "degeneration", "forgetting", "imitation")
-    if fault in ("coverage", "calibration"):
+    epochs, latest = 2, fault in ("coverage", "degeneration", "forgetting", "imitation")
+    if fault == "coverage":
         sources, rules, epochs = ("generate", "vote"), (Majority("vote"), finished, AtMost(2)), 6
     elif fault in ("diversity", "length"):
         yield Written(how="constant" if fault == "diversity" else "padded")
@@ -167,8 +168,8 @@ def _rules(fault: str, number: int) -> tuple[Rule, ...]:
     known: Mapping[str, tuple[Rule, ...]] = {
         "tail": (easy, *KEPT),
         "balance": (AtMost(4),) if number > 1 else KEPT,
-        "degeneration": (),
-        "forgetting": (failed, finished, distinct, AtMost(4)),
+        "degeneration": (AtMost(4),),
+        "forgetting": (failed, finished, distinct, AtMost(2)),
         "shift": (*KEPT, heavy),
     }
     return known.get(fault, KEPT)

@@ -71,8 +71,8 @@ DERIVED: Mapping[str, str] = {
         SELECT p.id, p.kind, p.split, p.text, p.parent IS NULL AS given, coalesce(p.parent, p.id) AS origin,
             CASE WHEN p.verifier = '' THEN o.verifier ELSE p.verifier END AS own,
             p.answered OR (p.verifier = '' AND coalesce(o.answered, false)) AS answered
-        FROM (SELECT DISTINCT ON (id) * FROM problems ORDER BY id, round, place) AS p
-        LEFT JOIN (SELECT DISTINCT ON (id) * FROM problems WHERE parent IS NULL ORDER BY id, round, place) AS o
+        FROM (SELECT DISTINCT ON (id) * FROM problems ORDER BY id, round, place, split) AS p
+        LEFT JOIN (SELECT DISTINCT ON (id) * FROM problems WHERE parent IS NULL ORDER BY id, round, place, split) AS o
             ON o.id = p.parent""",
     "read": "SELECT sample, min(answer) AS answer FROM verdicts WHERE answer IS NOT NULL GROUP BY sample",
     "truth": """

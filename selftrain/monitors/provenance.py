@@ -33,8 +33,8 @@ _ROWS = """
     LEFT JOIN judged AS j ON j.sample = t.sample LEFT JOIN born AS b ON b.id = t.model
     GROUP BY t.round, t.problem ORDER BY t.round, t.problem"""
 _OVERLAP = """
-    SELECT count(*) AS hits, min(t.id) AS example FROM asked AS t
-    JOIN (SELECT DISTINCT text FROM asked WHERE split <> 'train' AND given) AS h ON h.text = t.text
+    SELECT count(DISTINCT t.id) AS hits, min(t.id) AS example FROM problems AS t
+    JOIN (SELECT DISTINCT text FROM problems WHERE split <> 'train' AND parent IS NULL) AS h ON h.text = t.text
     WHERE t.split = 'train'"""
 
 
@@ -58,7 +58,7 @@ def _overlap(seen: Observed) -> Reading:
             f"{hits} train problems are held-out problems, word for word ({found['example'][0]} is one): no held-out"
             " figure means anything; take them out of the data and run again"
         )
-    every = seen.query("SELECT count(*) AS n FROM asked WHERE split = 'train'")
+    every = seen.query("SELECT count(DISTINCT id) AS n FROM problems WHERE split = 'train'")
     each = Estimate(float(hits), np.nan, np.nan, int(every["n"][0]))
     return reading("train problems that are held out", seen.last, each, "problems", band=(0.0, 0.0), alarm=alarm)
 

@@ -156,8 +156,10 @@ def imitation(run: Made, faulty: bool) -> None:
 
 def provenance(run: Made, faulty: bool) -> None:
     if faulty:
-        leaked = Problem.of("valid 3?", answer="7", verifier="number", split="train", id="leaked")
-        run.stage(0, "more", {Problem: [leaked]})
+        # One of the same content has the same id, one in other letters another.
+        same = Problem.of("valid 3?", answer="7", verifier="number", split="train", id="valid03")
+        alike = Problem.of("VALID  4?", answer="7", verifier="number", split="train", id="leaked")
+        run.stage(0, "more", {Problem: [same, alike]})
 
 
 def trigger(run: Made, faulty: bool) -> None:
@@ -199,7 +201,7 @@ CASES: Mapping[str, Case] = {
     "calibration": Case(calibration, "vote share less accuracy", 1, 0.0, 0.65),
     "preference": Case(preference, "log-probability of chosen, train", 1, -9.0, -14.0),
     "imitation": Case(imitation, "weak model's mistakes repeated", 2, 0.25, 1.0),
-    "provenance": Case(provenance, "train problems that are held out", 0, 0.0, 1.0),
+    "provenance": Case(provenance, "train problems that are held out", 0, 0.0, 2.0),
     "trigger": Case(trigger, "answers changed by the trigger", 1, 0.0, 1.0),
     "agent": Case(agent, "responses with a call", 2, 0.5, 0.0),
 }

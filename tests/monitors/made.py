@@ -62,7 +62,7 @@ class Made:
         ]
 
     def stage(self, round: int, name: str, records: Mapping[type[Any], Iterable[Any]], **settings: Any) -> None:
-        """Store a finished stage, its records spread over three shards."""
+        """Store a finished stage, its records spread over two shards."""
         place = self.places.get(round, 0)
         self.places[round] = place + 1
         folder = self.store.stage(round, place, name)
@@ -71,8 +71,8 @@ class Made:
         if self.shuffle:
             for rows in order.values():
                 random.Random(self.shuffle).shuffle(rows)
-        for shard in range(3):
-            folder.write(shard, {kind: rows[shard::3] for kind, rows in order.items()})
+        for shard in range(2):
+            folder.write(shard, {kind: rows[shard::2] for kind, rows in order.items()})
         folder.finish({})
 
     def sampled(

@@ -215,3 +215,8 @@ def test_a_part_of_the_texts_is_looked_at(tmp_path: Path, monkeypatch: pytest.Mo
 def _plain(each: Reading) -> tuple[object, ...]:
     numbers = [None if value is None else round(value, 9) for value in (each.value, each.low, each.high)]
     return (each.name, each.round, *numbers, each.alarm, each.note)
+
+
+def test_the_page_lists_every_monitor() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitors.md").read_text(encoding="utf-8")
+    assert [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")] == list(MONITORS)

@@ -30,8 +30,8 @@ def run(root: Path, gate: Gate) -> History:
         rounds=2,
         each_round=[Generate(n=2), Verify(), Select(), MakeExamples(), Train(), Evaluate(), gate],
     )
-    problems = {"train": sums(24), "valid": sums(24, "valid", 200), "test": sums(24, "test", 400)}
-    return fake_run(recipe, root, problems=problems, backends=FakeBackends(longer))
+    problems = {"train": sums(6), "valid": sums(20, "valid", 200), "test": sums(6, "test", 400)}
+    return fake_run(recipe, root, problems=problems, backends=FakeBackends(longer), shard=20)
 
 
 def decisions(root: Path, history: History) -> list[Decision]:
@@ -64,7 +64,7 @@ def test_it_does_not_look_at_test(tmp_path: Path) -> None:
 
     def on_test(prompt: str, skill: float, stream: random.Random) -> str:
         plain = adds(prompt, 1.0, stream)
-        held_out = any(f"{problem.text}" in prompt for problem in sums(24, "test", 400))
+        held_out = any(f"{problem.text}" in prompt for problem in sums(6, "test", 400))
         return f"{'so ' * int(100 * skill)}{plain}" if held_out else plain
 
     recipe = Recipe(
@@ -80,8 +80,8 @@ def test_it_does_not_look_at_test(tmp_path: Path) -> None:
             Gate(monitors=dict.fromkeys(available(), "stop")),
         ],
     )
-    problems = {"train": sums(24), "valid": sums(24, "valid", 200), "test": sums(24, "test", 400)}
-    history = fake_run(recipe, tmp_path, problems=problems, backends=FakeBackends(on_test))
+    problems = {"train": sums(6), "valid": sums(20, "valid", 200), "test": sums(6, "test", 400)}
+    history = fake_run(recipe, tmp_path, problems=problems, backends=FakeBackends(on_test), shard=20)
     (decision,) = decisions(tmp_path, history)
     assert "alarms" not in decision.why
     assert not decision.stop
