@@ -18,6 +18,7 @@ from selftrain.records import Sample
 from selftrain.statistics import of_sums, quotient
 from tests.front_door import call
 from tests.monitors.cases import CASES, half
+from tests.monitors.further import FURTHER
 from tests.monitors.made import Made
 
 MONITORS = available()
@@ -121,6 +122,16 @@ def test_a_sabotaged_order_is_noticed(tmp_path: Path, made: Readings, monkeypatc
     run = Made(tmp_path / "run", 5)
     CASES["forgetting"].make(run, True)
     assert [_plain(each) for each in run.read("forgetting")] != [_plain(each) for each in made("forgetting", True)]
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_its_further_alarms(name: str, tmp_path: Path) -> None:
+    monitor, make, words = FURTHER[name]
+    for faulty in (False, True):
+        run = Made(tmp_path / f"{faulty}")
+        make(run, faulty)
+        said = [each.alarm or "" for each in alarms(run.read(monitor))]
+        assert any(words in each for each in said) is faulty, said
 
 
 def test_few_problems_do_not_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
