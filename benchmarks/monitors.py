@@ -55,8 +55,10 @@ def main() -> None:
     asked = parser.parse_args()
     # Engines of two threads beside each other wait for one another: a run has one core.
     os.environ["OMP_NUM_THREADS"] = "1"
-    wanted = [(fault, seed) for seed in range(asked.seeds) for fault in asked.only]
-    wanted += [("", seed) for seed in range(asked.healthy)]
+    wanted = [("", seed) for seed in range(asked.healthy)]
+    wanted += [(fault, seed) for seed in range(asked.seeds) for fault in asked.only]
+    # All of a seed before the next one, so that what is there can be looked at early.
+    wanted.sort(key=lambda run: run[1])
     with ProcessPoolExecutor(asked.jobs, multiprocessing.get_context("spawn")) as pool:
         found = list(pool.map(seen, [asked.work] * len(wanted), *zip(*wanted, strict=True)))
     write(found, asked)
