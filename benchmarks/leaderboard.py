@@ -114,20 +114,18 @@ def _line(name: str, asked: argparse.Namespace) -> Line:
     recipe = config.load(name, {}).recipe
     control, *words = shlex.split(recipe.control)
     given = dict(word.split("=", 1) for word in words)
-    rate = chosen(name, {}, asked)
-    own = [made(name, {"learning_rate": rate}, seed, asked) for seed in range(asked.seeds)]
-    spent = [budget(run) for run in own]
-    other_rate = chosen(control, given, asked)
-    plain = [made(control, {**given, "learning_rate": other_rate}, seed, asked) for seed in range(asked.seeds)]
-    others = [
-        matched(control, {**given, "learning_rate": other_rate}, seed, asked, mine, run)
-        for seed, (mine, run) in enumerate(zip(spent, plain, strict=True))
-    ]
-    gains = [against(outcomes(run, asked.rounds), outcomes(run, 0)) for run in own]
+    # What is one round by its paper is one here; a control without a number of its own has as many as the recipe.
+    rounds = min(recipe.rounds, asked.rounds)
+    mine = Side(name, {}, rounds, PRESETS.get(name, "nano"), asked)
+    theirs = Side(control, given, min(int(given.pop("rounds", rounds)), asked.rounds), mine.preset, asked)
+    rate, other_rate = mine.chosen(), theirs.chosen()
+    own = [mine.made(seed, learning_rate=rate) for seed in range(asked.seeds)]
+    others = [theirs.matched(seed, budget(run), learning_rate=other_rate) for seed, run in enumerate(own)]
+    gains = [against(outcomes(run, last(run)), outcomes(run, 0)) for run in own]
     over = [against(outcomes(run, last(run)), outcomes(off, last(off))) for run, off in zip(own, others, strict=True)]
     gain, _ = statistics.nested(gains)
     difference, p = statistics.nested(over)
-    equal = [budget(run) for run in others]
+    spent, equal = [budget(run) for run in own], [budget(run) for run in others]
     return Line(
         recipe=name,
         control=recipe.control,
@@ -147,45 +145,51 @@ def _line(name: str, asked: argparse.Namespace) -> Line:
     )
 
 
-def made(name: str, settings: dict[str, Any], seed: int, asked: argparse.Namespace) -> Run:
-    """Return a run, made first if it isn't there."""
-    import selftrain
+@dataclass(frozen=True)
+class Side:
+    """A recipe or its control with its own settings, and how it is run."""
 
-    preset = PRESETS.get(name, "nano")
-    size = {"rounds": asked.rounds, "seed": seed, "pool": asked.pool, "valid": 100, "test": asked.test}
-    out = asked.work / f"{name}-{seed}-{digest(settings, size)}"
-    begun = time.monotonic()
-    stages = config.load(name, {}).recipe.given()
-    gate = {"gate.patience": 99} if any(stage.name == "gate" for stage in stages) else {}
-    asked.work.mkdir(parents=True, exist_ok=True)
-    with out.with_suffix(".lock").open("w") as lock:  # two lines may share a control, and want it at once
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        run = selftrain.run(name, preset=preset, out=str(out), **{**size, **gate, **settings})
-    if time.monotonic() - begun > 2:
-        print(f"{out.name} {settings}: {time.monotonic() - begun:.0f} s", flush=True)
-    return run
+    name: str
+    settings: dict[str, Any]
+    rounds: int
+    preset: str
+    asked: argparse.Namespace
 
+    def made(self, seed: int, **more: Any) -> Run:
+        """Return a run, made first if it isn't there."""
+        import selftrain
 
-def chosen(name: str, settings: dict[str, Any], asked: argparse.Namespace) -> float:
-    """Return the learning rate whose last round is best on valid, of equal ones the first."""
-    found = {rate: made(name, {**settings, "learning_rate": rate}, TUNING, asked) for rate in RATES}
-    return max(RATES, key=lambda rate: accuracy(found[rate], last(found[rate]), "valid"))
+        settings = {**self.settings, **more}
+        asked = self.asked
+        size = {"rounds": self.rounds, "seed": seed, "pool": asked.pool, "valid": 100, "test": asked.test}
+        out = asked.work / f"{self.name}-{seed}-{digest(settings, size, *{self.preset} - {'nano'})}"
+        begun = time.monotonic()
+        stages = config.load(self.name, {}).recipe.given()
+        gate = {"gate.patience": 99} if any(stage.name == "gate" for stage in stages) else {}
+        asked.work.mkdir(parents=True, exist_ok=True)
+        with out.with_suffix(".lock").open("w") as lock:  # two lines may share a control, and want it at once
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            run = selftrain.run(self.name, preset=self.preset, out=str(out), **{**size, **gate, **settings})
+        if time.monotonic() - begun > 2:
+            print(f"{out.name} {settings}: {time.monotonic() - begun:.0f} s", flush=True)
+        return run
 
+    def chosen(self) -> float:
+        """Return the learning rate whose last round is best on valid, of equal ones the first."""
+        found = {rate: self.made(TUNING, learning_rate=rate) for rate in RATES}
+        return max(RATES, key=lambda rate: accuracy(found[rate], last(found[rate]), "valid"))
 
-def matched(
-    control: str, settings: dict[str, Any], seed: int, asked: argparse.Namespace, mine: Budget, plain: Run
-) -> Run:
-    """Return the control's run with a recipe's budget; as it is where its budget is near to that."""
-    theirs = budget(plain)
-    more: dict[str, Any] = {}
-    arguments = config.load(control, {}).args
-    if theirs.sampled and "samples" in arguments and not near(mine.sampled, theirs.sampled):
-        samples = int(settings.get("samples", 8))
-        more["samples"] = max(1, round(samples * mine.sampled / theirs.sampled))
-    if theirs.trained and mine.trained and not near(mine.trained, theirs.trained):
-        steps = theirs.steps * mine.trained / theirs.trained
-        more["max_steps"] = max(1, round(steps / asked.rounds))
-    return made(control, {**settings, **more}, seed, asked) if more else plain
+    def matched(self, seed: int, theirs: Budget, **more: Any) -> Run:
+        """Return a run with another's budget; as it is by itself where its budget is near to that."""
+        plain = self.made(seed, **more)
+        own = budget(plain)
+        found: dict[str, Any] = {}
+        if own.sampled and "samples" in config.load(self.name, {}).args and not near(theirs.sampled, own.sampled):
+            samples = int(self.settings.get("samples", 8))
+            found["samples"] = max(1, round(samples * theirs.sampled / own.sampled))
+        if own.trained and theirs.trained and not near(theirs.trained, own.trained):
+            found["max_steps"] = max(1, round(own.steps * theirs.trained / own.trained / self.rounds))
+        return self.made(seed, **more, **found) if found else plain
 
 
 def near(one: int, other: int) -> bool:
