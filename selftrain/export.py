@@ -59,7 +59,7 @@ def export(
         if dtype != "auto":
             raise
         done = _appear(contents, to, merge, "float32", asked, base, card)
-    return done._replace(url=_push(to, push)) if push else done
+    return done._replace(url=push_folder(to, push)) if push else done
 
 
 def _appear(
@@ -113,13 +113,15 @@ def _write_adapter(contents: "Contents", folder: Path, base: str | None) -> None
     checkpoints.copy_companions(contents.master, folder)
 
 
-def _push(folder: Path, repository: str) -> str:
+def push_folder(folder: Path, repository: str, *, kind: str = "model") -> str:
+    """Upload a folder to a hub repository (kind: model, dataset), made private if it isn't there; return its URL."""
     from huggingface_hub import HfApi
 
     api = HfApi()
     try:
-        url = api.create_repo(repository, private=True, exist_ok=True)
-        api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message="Upload of selftrain export")
+        url = api.create_repo(repository, private=True, exist_ok=True, repo_type=kind)
+        told = "Upload of selftrain export"
+        api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message=told, repo_type=kind)
     except Exception as error:  # the hub client lets transport errors of several libraries through
         raise EngineError(
             f"exported to {folder}, but pushing to {repository} failed ({type(error).__name__}: {error}); "

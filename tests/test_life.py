@@ -193,6 +193,7 @@ def test_gc_says_what_it_would_free_and_frees_it(run: Path) -> None:
     assert json.loads(call("gc", run, "--json").out)["bytes"] == 0
 
 
+@pytest.mark.slow
 def test_after_gc_a_run_goes_on_and_exports_and_says_what_was_freed(run: Path, tmp_path: Path) -> None:
     assert call("gc", run, "--yes").code == 0
     line = refused("export", run, "--round", 1, "--to", tmp_path / "one")
@@ -300,6 +301,7 @@ def test_diff_names_settings_versions_and_paired_metrics(run: Path, tmp_path: Pa
     assert "is no run of selftrain" in refused("diff", run, tmp_path)
 
 
+@pytest.mark.slow
 def test_diff_pairs_only_equal_problems(run: Path, tmp_path: Path) -> None:
     given = (*SMALL, *TRAINED, "seed=1", "rounds=1")
     assert call("run", "rest_em", *given, "--out", tmp_path / "other").code in (0, 3)
@@ -308,3 +310,30 @@ def test_diff_pairs_only_equal_problems(run: Path, tmp_path: Path) -> None:
     assert found["metrics"]
     assert all(each["difference"] is None for each in found["metrics"])
     assert "other problems, so not paired" in call("diff", run, tmp_path / "other").out
+
+
+def test_the_rows_of_a_round_are_a_data_set_that_loads(done: Path, tmp_path: Path) -> None:
+    import datasets
+
+    answer = call("export-data", done, "--round", 1, "--to", tmp_path / "rows")
+    assert answer.code == 0, answer
+    rows = {row.id: row for shard in (0, 1, 2) for row in Store(done).stages(1)["build"].read(Row, shard)}
+    assert f"{len(rows)} of build" in answer.out
+    samples = {sample.id: sample for sample in every(done, Sample)}
+    loaded = datasets.load_dataset(str(tmp_path / "rows"), cache_dir=str(tmp_path / "cache"))["train"]
+    assert {each["id"] for each in loaded} == set(rows)
+    for each in loaded:
+        row, sample = rows[each["id"]], samples[each["samples"][0]]
+        assert each["input_ids"] == [id for part in row.segments for id in part.ids]
+        assert [id for id in each["labels"] if id != -100] == list(sample.completion_ids)
+        assert each["completion"].strip() == sample.text.strip()
+        assert "What is" in each["prompt"]
+        assert each["problems"] == [sample.problem]
+    card = (tmp_path / "rows" / "README.md").read_text()
+    assert card.startswith("---\nconfigs:\n- config_name: build\n")
+    assert all(f"| `{name}` |" in card for name in loaded.column_names)
+    assert "is there already" in refused("export-data", done, "--to", tmp_path / "rows")
+    assert "rounds with rows: 1, 2" in refused("export-data", done, "--round", 0, "--to", tmp_path / "x")
+    assert "has no round 9" in refused("export-data", done, "--round", 9, "--to", tmp_path / "x")
+    assert "it can be best or a number" in refused("export-data", done, "--round", "last", "--to", tmp_path / "x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "rows"]

@@ -33,6 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": report.report,
     "compare": report.compare,
     "export": checkpoints.export,
+    "export-data": checkpoints.export_data,
     "eval": checkpoints.evaluate,
     "verify": verifiers.verify,
     "audit": verifiers.audit,

@@ -24,9 +24,7 @@ def export(
     """Export an improved checkpoint with its model card; a merge that changes what the model says is refused."""
     from selftrain.release import export_round
 
-    if round != "best" and not round.isdigit():
-        raise UserError(f"--round is {round!r}; it can be best or a number")
-    number = None if round == "best" else int(round)
+    number = _number(round)
     with out.status("exporting, and comparing what was trained with what is exported"):
         exported = export_round(folder, to, round=number, merge=merge, push=push, model=model, dtype=dtype)
     out.print(f"exported to {exported.path} in {exported.dtype}", markup=False, highlight=False, soft_wrap=True)
@@ -34,6 +32,29 @@ def export(
         out.print(f"compared with what was trained: {exported.parity}", markup=False, highlight=False)
     if exported.url:
         out.print(f"pushed to {exported.url}", markup=False, highlight=False)
+
+
+def export_data(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    to: Annotated[Path, typer.Option(help="Where the rows go.")],
+    round: Annotated[str, typer.Option(help="best, or a round's number.")] = "best",
+    push: Annotated[str | None, typer.Option(help="A hub repository to push to.")] = None,
+) -> None:
+    """Export the rows that a round was trained on, as a data set with its card."""
+    from selftrain.rowset import export_rows
+
+    with out.status("exporting rows"):
+        exported = export_rows(folder, to, round=_number(round), push=push)
+    counts = ", ".join(f"{count:,} of {name}" for name, count in exported.rows.items())
+    out.print(f"exported to {exported.path}: {counts}", markup=False, highlight=False, soft_wrap=True)
+    if exported.url:
+        out.print(f"pushed to {exported.url}", markup=False, highlight=False)
+
+
+def _number(round: str) -> int | None:
+    if round != "best" and not round.isdigit():
+        raise UserError(f"--round is {round!r}; it can be best or a number")
+    return None if round == "best" else int(round)
 
 
 def evaluate(
