@@ -27,7 +27,7 @@ function themed(value, theme) {
     const entries = Object.entries(value).map(([key, each]) => [key, key === "data" ? each : themed(each, theme)]);
     return Object.fromEntries(entries);
   }
-  return value === "panel" || value === "band-fill" || value === "band-line" ? theme.of(value) : value;
+  return ["panel", "plain-text", "band-fill", "band-line"].includes(value) ? theme.of(value) : value;
 }
 
 /** Rows that are written on a bar say of which series; the ink is what stands out on its colour. */

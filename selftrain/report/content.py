@@ -7,7 +7,7 @@ from typing import Any
 from selftrain import summary
 from selftrain.plan import duration
 from selftrain.recipe import Recipe
-from selftrain.report import accuracy, alarms, coverage, flow, responses, settings, spending, verdicts
+from selftrain.report import accuracy, alarms, beside, coverage, flow, responses, settings, spending, verdicts
 from selftrain.report.parts import Section, count, interval, percent
 from selftrain.report.view import View
 
@@ -24,6 +24,7 @@ def content(view: View, *, price: float | None = None) -> Content:
     """Read the run and return its report; `price` is an hour's of the machine."""
     sections = (
         accuracy.section(view),
+        beside.section(view),
         coverage.section(view),
         alarms.section(view.readings),
         responses.section(view),
@@ -33,7 +34,7 @@ def content(view: View, *, price: float | None = None) -> Content:
         settings.plan(view),
         settings.settings(view),
     )
-    return Content(head=_head(view, alarms.told(view.readings)), sections=sections)
+    return Content(head=_head(view, alarms.told(view.readings)), sections=[each for each in sections if each])
 
 
 def _head(view: View, alarming: Sequence[str]) -> dict[str, Any]:

@@ -120,7 +120,26 @@ def stacked(
         },
     }
     height = 12 + 30 * len(totals) if across else HEIGHT
-    return {"data": {"values": shown}, "height": height, "layer": [bar, text]}
+    small = [
+        {"name": name, "end": total, "label": _beside([row for row in base if row["name"] == name])}
+        for name, total in totals.items()
+        if across and not any(row["label"] for row in shown if row["name"] == name)
+    ]
+    aside = {
+        "data": {"values": small},
+        "mark": {"type": "text", "align": "left", "dx": 5, "fontSize": 11, "color": "plain-text"},
+        "encoding": {
+            place: names,
+            length: {"field": "end", "type": "quantitative"},
+            "text": {"field": "label"},
+        },
+    }
+    return {"data": {"values": shown}, "height": height, "layer": [bar, text, *([aside] if small else [])]}
+
+
+def _beside(rows: Sequence[Row]) -> str:
+    """What stands beside a bar that is too short to be written on."""
+    return ", ".join(f"{row['part'].partition(',')[0]} {row['value']:,.0f}" for row in rows if row["value"])
 
 
 def _label(row: Row, most: float) -> str:
@@ -190,6 +209,28 @@ def _dash() -> Spec:
 
 def _tips(*fields: tuple[str, str]) -> list[Spec]:
     return [{"field": name, "title": title} for name, title in fields]
+
+
+def differences(rows: Sequence[Row], *, x: str) -> Spec:
+    """A point with its interval for each name, and a line at 0; rows have name, value, low, high."""
+    across: Spec = {"type": "quantitative", "title": x}
+    names: Spec = {"field": "name", "type": "nominal", "sort": None, "title": None, "axis": {"labelLimit": 170}}
+    tips = _tips(("name", "Run"), ("value", x), ("low", "Low"), ("high", "High"))
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "rule", "strokeDash": [3, 3], "color": "band-line"},
+            "encoding": {"x": {**across, "datum": 0}},
+        },
+        {
+            "mark": {"type": "rule", "strokeWidth": 2},
+            "encoding": {"x": {**across, "field": "low"}, "x2": {"field": "high"}, "y": names},
+        },
+        {
+            "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
+            "encoding": {"x": {**across, "field": "value"}, "y": names, "tooltip": tips},
+        },
+    ]
+    return {"data": {"values": list(rows)}, "height": 20 + 30 * len(rows), "layer": layers}
 
 
 def reading(

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import duckdb
 
+from selftrain import controlled
 from selftrain.errors import SelftrainError, UserError
 from selftrain.records import digest
 from selftrain.report import page
@@ -125,7 +126,7 @@ def revision(root: Path) -> str:
         for number in store.rounds()
         for name, folder in store.stages(number).items()
     ]
-    return digest(stages, is_locked(root / ".lock"))
+    return digest(stages, is_locked(root / ".lock"), (root / controlled.FILE).exists())
 
 
 class _Handler(BaseHTTPRequestHandler):

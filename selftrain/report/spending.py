@@ -45,11 +45,13 @@ def _stacks(found: dict[tuple[int, str], float], scale: float) -> tuple[list[dic
     total: dict[str, float] = defaultdict(float)
     for (_, stage), value in found.items():
         total[stage] += value
-    shown = [name for name, _ in sorted(total.items(), key=lambda item: -item[1])[:5] if total[name] > 0]
+    least = sum(total.values()) / 100
+    shown = [name for name, _ in sorted(total.items(), key=lambda item: -item[1])[:5] if total[name] > least]
     rows: dict[tuple[int, str], float] = defaultdict(float)
     for (number, stage), value in found.items():
         rows[number, stage if stage in shown else "other"] += value * scale
-    kinds = [*shown, *(["other"] if any(part == "other" and value for (_, part), value in rows.items()) else [])]
+    other = sum(value for (_, part), value in rows.items() if part == "other")
+    kinds = [*shown, *(["other"] if other > least * scale else [])]
     names = [f"round {number}" for number in sorted({number for number, _ in found})]
     return (
         [{"name": f"round {n}", "part": part, "value": value} for (n, part), value in rows.items() if part in kinds],
