@@ -39,6 +39,7 @@ setup:  ## the virtual environment with everything in it
 demo: setup  ## self-train a real model over several rounds
 	$(DEMO)
 	@[ -e runs/demo-model ] || $(BIN)/selftrain export runs/demo --to runs/demo-model --merge
+	$(BIN)/selftrain report runs/demo
 
 test: setup  ## the fast tests
 	$(TESTS) -m "not slow and not gpu" $(PYTEST)
