@@ -27,16 +27,18 @@ def new(
 
 
 def list_plugins(
-    what: Annotated[str, typer.Argument(help="recipes, verifiers or data.")], as_json: AsJson = False
+    what: Annotated[str, typer.Argument(help="recipes, verifiers, data or monitors.")], as_json: AsJson = False
 ) -> None:
-    """List what can be named: recipes, verifiers, data sets."""
-    from selftrain import plugins
+    """List what can be named: recipes, verifiers, data sets, monitors."""
+    from selftrain import monitors, plugins
 
     kinds = {"recipes": "recipe", "verifiers": "verifier", "data": "data"}
-    if what not in kinds:
-        raise UserError(f"cannot list {what!r}; it can be recipes, verifiers or data")
-    found = plugins.available(kinds[what])
-    described = {name: plugins.headline(each) for name, each in found.items()}
+    if what == "monitors":
+        described = {name: monitors.about(name) for name in monitors.available()}
+    elif what in kinds:
+        described = {name: plugins.headline(each) for name, each in plugins.available(kinds[what]).items()}
+    else:
+        raise UserError(f"cannot list {what!r}; it can be recipes, verifiers, data or monitors")
     if as_json:
         typer.echo(json.dumps(described, indent=1, ensure_ascii=False))
         return
