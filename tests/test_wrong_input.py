@@ -350,7 +350,7 @@ def test_too_little_disk_for_the_estimate() -> None:
         (("export", "nowhere", "--to", "x"), "is no run of selftrain"),
         (("export", "nowhere", "--to", "x", "--round", "last"), "it can be best or a number"),
         (("export", "nowhere"), "missing option '--to'"),
-        (("list", "models"), "it can be recipes, verifiers or data"),
+        (("list", "models"), "it can be recipes, verifiers, data or monitors"),
         (("eval", "nanno"), "did you mean nano"),
         (("eval", "nano", "--data", "sumz"), "did you mean sums?"),
         (("eval", "nano", "--split", "train"), "it can be valid or test"),
