@@ -57,7 +57,8 @@ def test_every_monitor_has_a_case() -> None:
 def test_it_names_its_source(name: str) -> None:
     text = (Path(monitors.__file__).parent / f"{name}.py").read_text(encoding="utf-8")
     assert "arXiv:" in text.split('"""')[1]
-    assert about(name)
+    assert json.loads(call("list", "monitors", "--json").out)[name] == about(name)
+    assert about(name).endswith(".")
 
 
 @pytest.mark.parametrize("name", MONITORS)
