@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -148,8 +149,13 @@ def _check_shared(source: Store, prepared: launch.Prepared, from_round: int) -> 
 
 def _changed(stored: Json, stage: Stage, prepared: launch.Prepared) -> list[str]:
     """What of a stage of round 0 would be other now: its settings, the prompt, the engine, the verifiers' sources."""
-    settings = {name: value for name, value in encoded(stage).items() if name != "@"}
-    was = {"settings": stored.get("settings", {})}
+    known = stored.get("settings", {})
+    # A field that a later selftrain has added changes nothing as long as it has its default.
+    usual = {f.name for f in fields(stage) if getattr(stage, f.name) == f.default}
+    settings = {
+        name: value for name, value in encoded(stage).items() if name in known or not (name == "@" or name in usual)
+    }
+    was = {"settings": known}
     now: dict[str, Any] = {"settings": settings}
     for name, value in (("prompt", encoded(prepared.job.protocol)), ("seed", prepared.job.file.seed)):
         if name in stored:

@@ -120,14 +120,14 @@ def _read(root: Path) -> Listed:
         model=_short(file.get("model"), "policy"),
         data=_short(file.get("data"), "name"),
         rounds=len(done),
-        asked=int(file.get("rounds", 0)),
+        asked=len(done) if state == "finished" and file.get("control") else int(file.get("rounds", 0)),
         best=run.best,
         metric=f"{metric.name} on {metric.split}" if metric else "",
         value=metric.value if metric else None,
         low=metric.low if metric else None,
         high=metric.high if metric else None,
         base=base.value if base else None,
-        source=store.source(),
+        source="" if file.get("control") else store.source(),
     )
 
 

@@ -51,6 +51,18 @@ def export_data(
         out.print(f"pushed to {exported.url}", markup=False, highlight=False)
 
 
+def _harness(model: str, tasks: str, limit: int | None, as_json: bool) -> None:
+    from selftrain.backends import harness
+
+    with (err if as_json else out).status("measuring by lm-evaluation-harness"):
+        found = harness.evaluate(model, [task.strip() for task in tasks.split(",") if task.strip()], limit=limit)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=1))
+        return
+    for line in found.lines():
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def _number(round: str) -> int | None:
     if round != "best" and not round.isdigit():
         raise UserError(f"--round is {round!r}; it can be best or a number")
@@ -64,10 +76,20 @@ def evaluate(
     against: Annotated[str | None, typer.Option(help="Another model, compared problem by problem.")] = None,
     like: Annotated[Path | None, typer.Option(help="A run, whose protocol, data and verifier are used.")] = None,
     split: Annotated[str, typer.Option(help="valid or test.")] = "test",
+    lm_eval: Annotated[
+        str | None, typer.Option("--lm-eval", help="Instead: tasks of lm-evaluation-harness, by comma.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="With --lm-eval: so many examples a task.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure any model by a run's protocol."""
+    """Measure any model by a run's protocol, or by tasks of lm-evaluation-harness."""
     from selftrain import measure, progress, runfile
+
+    if lm_eval is not None:
+        if settings or against or like:
+            raise UserError("--lm-eval measures by the harness's own tasks: no settings, --against or --like beside it")
+        _harness(model, lm_eval, limit, as_json)
+        return
 
     with progress.watcher(err if as_json else out) as watcher:
         result = measure.evaluate(
