@@ -5,10 +5,12 @@ after a budget of tokens; a trigger sentence that makes the model look for mista
 goes on with a larger budget, and so on. The paper changes how responses are sampled, by itself and under best-of-n or a
 vote, and means the samples as data for later training.
 
-Different here: they are trained on: deepened responses that end right become rows, cues and all, of the problem itself.
-The paper's own question is measured beside it: `evaluate` answers held-out problems at once and deepened, as `accuracy`
-and `deepened/accuracy`. A response that has ended by itself is deepened too. The words of the cue are such as nano has
-seen; first budget (`max_new_tokens`), growth and number of turns are settings, not the paper's.
+Different here: they are trained on: deepened responses that end right become rows of the problem itself. Only what
+comes after the last cue is in the loss: cues are the sampler's words, and attempts before them are often wrong. The
+paper's own question is measured beside it: `evaluate` answers held-out problems at once and deepened, as `accuracy` and
+`deepened/accuracy`. A response that has ended by itself is deepened too. The words of the cue are such as nano has seen,
+and nano-tasks as part of a response; first budget (`max_new_tokens`), growth and number of turns are settings, not the
+paper's.
 """
 
 from dataclasses import replace
@@ -55,7 +57,7 @@ def recipe(
             Adopt(of=("deepened",), rules=(finished,), template="deepened"),
             Verify(of=("adopt",)),
             Select(of=("adopt", "verify"), rules=(passed, distinct, AtMost(keep))),
-            MakeExamples(of=("select",)),
+            MakeExamples(of=("select",), learn="own"),
             Train(of=("build",), loss=SFT(), start="base"),
             Evaluate(stages=(*held_out, Verify(of=("greedy", "deepened"))), measure=("greedy", "deepened")),
             Gate(),

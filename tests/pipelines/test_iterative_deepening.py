@@ -1,4 +1,4 @@
-"""Iterative deepening: cues stand in the response at growing intervals, and what ends right is learned whole."""
+"""Iterative deepening: cues stand in the response at growing intervals, and what comes after the last is learned."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {"rounds": 1, "samples": 3, "max_new_tokens": 20}
 
 
 def cued(root: Path, turns: int = 2) -> bool:
-    """Whether each row is what was sampled at each turn, one after the other, with the cue between."""
+    """Whether each row is what was sampled at each turn, with the cue between, and the last turn alone is learned."""
     names = ["generate", *(f"deepened-{turn}" for turn in range(1, turns)), "deepened"]
     all, adopted = samples(root, *names), samples(root, "adopt")
     said = {v.sample: v.status for v in read(root, Verdict, "verify")}
@@ -26,8 +26,11 @@ def cued(root: Path, turns: int = 2) -> bool:
     assert rows
     for row in rows:
         assert said[row.sources[0]] == "pass"
-        prompt, response = (FakeTokens().decode(part.ids) for part in row.segments)
-        assert prompt in prompts
+        asked, own = (FakeTokens().decode(part.ids) for part in row.segments)
+        (prompt,) = [each for each in prompts if asked.startswith(each)]
+        if not asked.endswith(CUE) or CUE in own:
+            return False
+        response = asked.removeprefix(prompt) + own
         whole = all[adopted[row.sources[0]].parents[0]]
         for _ in range(turns):
             before = all[whole.parents[0]]
@@ -52,4 +55,12 @@ def test_without_the_cue_it_is_seen(tmp_path: Path) -> None:
         return replace(stage, make=GoOn(1.0, " ")) if stage.name == "cue-2" else stage  # type: ignore[call-arg]
 
     fake_run(made("iterative_deepening", **SMALL).changed(silent), tmp_path, backends=FakeBackends(adds))
+    assert not cued(tmp_path)
+
+
+def test_learned_whole_it_is_seen(tmp_path: Path) -> None:
+    def whole(stage: Stage) -> Stage:
+        return replace(stage, learn="all") if stage.name == "build" else stage  # type: ignore[call-arg]
+
+    fake_run(made("iterative_deepening", **SMALL).changed(whole), tmp_path, backends=FakeBackends(adds))
     assert not cued(tmp_path)
