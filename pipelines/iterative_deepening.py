@@ -8,9 +8,9 @@ vote, and means the samples as data for later training.
 Different here: they are trained on: deepened responses that end right become rows of the problem itself. Only what
 comes after the last cue is in the loss: cues are the sampler's words, and attempts before them are often wrong. The
 paper's own question is measured beside it: `evaluate` answers held-out problems at once and deepened, as `accuracy` and
-`deepened/accuracy`. A response that has ended by itself is deepened too. The words of the cue are such as nano has seen,
-and nano-tasks as part of a response; first budget (`max_new_tokens`), growth and number of turns are settings, not the
-paper's.
+`deepened/accuracy`. A response that has ended by itself is deepened too. The words of the cue are such as nano has
+seen, and nano-tasks as part of a response; first budget (`max_new_tokens`), growth and number of turns are settings,
+not the paper's.
 """
 
 from dataclasses import replace
