@@ -121,7 +121,7 @@ def stacked(
     }
     height = 12 + 30 * len(totals) if across else HEIGHT
     small = [
-        {"name": name, "end": total, "label": _beside([row for row in base if row["name"] == name])}
+        {"name": name, "end": total, "label": _beside([row for row in base if row["name"] == name], most)}
         for name, total in totals.items()
         if across and not any(row["label"] for row in shown if row["name"] == name)
     ]
@@ -137,15 +137,20 @@ def stacked(
     return {"data": {"values": shown}, "height": height, "layer": [bar, text, *([aside] if small else [])]}
 
 
-def _beside(rows: Sequence[Row]) -> str:
+def _beside(rows: Sequence[Row], most: float) -> str:
     """What stands beside a bar that is too short to be written on."""
-    return ", ".join(f"{row['part'].partition(',')[0]} {row['value']:,.0f}" for row in rows if row["value"])
+    said = [(row["part"].partition(",")[0], _number(row["value"], most)) for row in rows if row["value"]]
+    return ", ".join(f"{part} {number}" for part, number in said)
+
+
+def _number(value: float, most: float) -> str:
+    return f"{value:,.0f}" if most >= 10 or value == int(value) else f"{value:.1f}"
 
 
 def _label(row: Row, most: float) -> str:
     """What stands on a bar's part: its name too, where there is room."""
     share = row["value"] / most if most else 0
-    number = f"{row['value']:,.0f}"
+    number = _number(row["value"], most)
     if share < 0.07:
         return ""
     named = f"{row['part'].partition(',')[0]}: {number}"

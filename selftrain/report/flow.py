@@ -48,16 +48,17 @@ def _steps(view: View, number: int) -> Iterator[tuple[str, int, int]]:
     ):
         yield f"samples: {stage}", n, 0
     picks = of("SELECT stage, rule, side, count(*) FROM picks WHERE round = ? GROUP BY ALL", number)
-    for stage in dict.fromkeys(row[0] for row in picks):
+    # A sample may be in several pairs; it is one sample all the same.
+    of_stage = of("SELECT stage, count(DISTINCT sample) FROM picks WHERE round = ? GROUP BY 1 ORDER BY 1", number)
+    for stage, left in of_stage:
         here = [row[1:] for row in picks if row[0] == stage]
-        left = sum(n for *_, n in here)
         dropped = {rule: n for rule, side, n in here if side == "dropped"}
         for rule in _order(view, number, stage, list(dropped)):
             left -= dropped.get(rule, 0)
             yield f"{stage}: {rule}", left, dropped.get(rule, 0)
         for side in ("chosen", "rejected"):
             if n := sum(n for _, each, n in here if each == side):
-                yield f"{stage}: {side}", n, 0
+                yield f"{stage}: {side}, in pairs", n, 0
     for stage, kind, n in of(
         "SELECT stage, kind, count(*) FROM rows WHERE round = ? GROUP BY ALL ORDER BY 1, 2", number
     ):

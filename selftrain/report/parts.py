@@ -1,10 +1,15 @@
 """What a report is made of: sections, and in them texts, tables and figures."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 Cell = str | int | float | None
+NUMBER = re.compile(
+    r"[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?( ?(%|s|min|h))?( \([^)]*\))?( to [+-]?\d[\d.,e+-]*)?|at (least|most) [\d.e+-]+"
+)
+"""What stands right in a table: 1,200; 6.7 % (2.7 to 10.7); 2 min; 0.1 to 0.2; not a checkpoint's id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +30,7 @@ class Table:
     def numeric(self, column: int) -> bool:
         """Whether a column holds numbers alone, or what reads as one: 6.7 %, 1,200, 0.12 (0.10 to 0.14)."""
         cells = [row[column] for row in self.rows if row[column] not in (None, "")]
-        return bool(cells) and all(not isinstance(cell, str) or cell[:1] in "+-0123456789" for cell in cells)
+        return bool(cells) and all(not isinstance(cell, str) or NUMBER.fullmatch(cell) for cell in cells)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

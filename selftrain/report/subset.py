@@ -35,7 +35,8 @@ def subset(view: View, *, samples: int = SAMPLES, size: int = BYTES) -> Subset:
     )
     moved = view.database.one("SELECT count(*) FROM given WHERE change IN ('gained', 'lost')")
     rounds = len(view.store.rounds())
-    each = max(1, min(PER_ROUND, samples // max(1, moved * rounds)))
+    total = view.database.one("SELECT count(*) FROM attempts")
+    each = None if total <= samples else max(1, min(PER_ROUND, samples // max(1, moved * rounds)))
     problems: list[Json] = []
     taken: list[Json] = []
     left, room = size, samples
@@ -61,8 +62,9 @@ def _told(view: View, problems: list[Json], samples: list[Json], moved: int) -> 
         says = f"All {total:,} samples of {len(problems):,} problems."
     else:
         which = f"all {moved:,}" if held == moved else f"{held:,} of {moved:,}"
+        chosen = f"{which} that were gained or lost first, the rest by chance" if moved else "chosen by chance"
         says = (
-            f"{len(samples):,} of {total:,} samples, of {len(problems):,} problems: {which} that were gained or lost"
-            " first, the rest by chance. `selftrain report DIR --serve` shows all."
+            f"{len(samples):,} of {total:,} samples, of {len(problems):,} problems: {chosen}."
+            " `selftrain report DIR --serve` shows all."
         )
     return Subset(problems, samples, says, choices(view))

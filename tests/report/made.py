@@ -2,8 +2,8 @@
 
 import random
 import re
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -32,12 +32,11 @@ def asked(count: int, split: str, first: int) -> list[Problem]:
     ]
 
 
-def make_run(root: Path, *, rounds: int = 2, gain: float = 0.3, recipe: str = "rest_em") -> Path:
-    """Store a run in a folder, with a run file as a real one has it; the same call goes on with more rounds."""
-    job = config.load(recipe, {**SETTINGS, "rounds": rounds})
-    given = job.recipe if rounds else replace(job.recipe, rounds=0)
+def make_run(root: Path, *, rounds: int = 2, gain: float = 0.3, recipe: str = "rest_em", **more: Any) -> Path:
+    """Store a run in a folder, with a run file as a real one has it; `more` are settings of the recipe."""
+    job = config.load(recipe, {**(SETTINGS if recipe == "rest_em" else {"model": "nano"}), "rounds": rounds, **more})
     problems = {"train": asked(10, "train", 0), "valid": asked(6, "valid", 200), "test": asked(6, "test", 400)}
-    fake_run(given, root, problems=problems, backends=FakeBackends(says, gain))
+    fake_run(job.recipe, root, problems=problems, backends=FakeBackends(says, gain))
     (root / "run.yaml").write_text(f"format: 1\n{yaml.safe_dump(job.as_file())}", encoding="utf-8")
     (root / "environment.json").write_text('{"python": "3.11", "cores": 2, "cuda": false, "packages": {}}\n')
     return root

@@ -3,8 +3,10 @@
 import html
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,14 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from selftrain import report
+from selftrain import controlled, report
+from selftrain.budget import Spent
+from selftrain.controlled import Beside, Result
 from selftrain.records import Pick, Sample, Verdict
-from selftrain.report import page
+from selftrain.report import beside, page, verdicts
 from selftrain.report.browse import FILTERS, search
 from selftrain.report.flow import _steps
-from selftrain.report.parts import Table
+from selftrain.report.parts import Grid, Table
 from selftrain.report.subset import subset
 from selftrain.report.view import View, is_locked
+from selftrain.statistics import Estimate
 from selftrain.store import Store
 from selftrain.summary import sentence
 from tests.front_door import call, refused
@@ -35,6 +40,14 @@ SIZES = [(width, theme) for width in (375, 1000, 1600) for theme in ("light", "d
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two rounds."""
     return make_run(tmp_path_factory.mktemp("runs") / "nasty <b>run")
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one round whose verifier errs, with the audit beside it."""
+    by = '{"name": "noisy", "by": "number", "false_positive": 0.4, "false_negative": 0.2}'
+    more: dict[str, Any] = {"verify.by": by}
+    return make_run(tmp_path_factory.mktemp("runs") / "noisy", rounds=1, **more)
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +138,14 @@ def test_nothing_in_the_data_becomes_part_of_the_page(written: Path) -> None:
     assert any(NASTY in problem["prompt"] for problem in data["problems"])
 
 
-def test_without_escapes_it_would(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_escapes_it_would(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = {"name": "", "state": "", "about": "", "verdict": "", "alarms": [], "facts": [], "progress": ""}
+    held = subset(view).as_json()
+    assert Elements(page.page(title="", head=head, sections=[], data=held)).tags["img"] == 0
     monkeypatch.setattr(page, "as_script", lambda value: Markup(json.dumps(value)))
-    found = Elements(report.write(root, tmp_path / "sabotaged.html").read_text(encoding="utf-8"))
-    assert found.tags["img"] > 0
-    assert found.handlers
+    sabotaged = Elements(page.page(title="", head=head, sections=[], data=held))
+    assert sabotaged.tags["img"] > 0
+    assert sabotaged.handlers
 
 
 def test_it_asks_for_nothing_and_is_small(written: Path) -> None:
@@ -183,6 +199,37 @@ def test_the_flow_adds_up_to_what_is_stored(root: Path, view: View) -> None:
         assert steps["select: AtMost(2)"][0] == sum(p["side"] == "kept" for p in here) == steps["rows: build"][0]
 
 
+@pytest.mark.slow
+def test_a_sample_in_several_pairs_is_one_sample(tmp_path: Path) -> None:
+    root = make_run(tmp_path / "run", recipe="iterative_dpo", rounds=1)
+    view = View.open(root)
+    steps = {name: (on, out) for name, on, out in _steps(view, 1)}
+    view.close()
+    picks = stored(root, Pick, ["side", "sample"])
+    chosen = [p["sample"] for p in picks if p["side"] == "chosen"]
+    assert len(chosen) > len(set(chosen)), "no sample is in two pairs: this tests nothing"
+    paired = {p["sample"] for p in picks if p["side"] != "dropped"}
+    dropped = [p for p in picks if p["side"] == "dropped"]
+    assert steps["pair: RightWrong(4)"] == (len(paired), len(dropped))
+    assert len(paired) + len(dropped) == steps["samples: generate"][0]
+    assert steps["pair: chosen, in pairs"][0] == len(chosen) == steps["rows: build (chosen)"][0]
+
+
+def test_the_hidden_audit_tells_precision_and_recall(noisy: Path) -> None:
+    view = View.open(noisy)
+    (grid,) = [part for part in verdicts.section(view).parts if isinstance(part, Grid)]
+    view.close()
+    table = grid.figures[0].table
+    assert table is not None
+    told = {row[2]: float(str(row[3]).split()[0]) for row in table.rows}
+    said = stored(noisy, Verdict, ["sample", "by", "status"])
+    truth = {v["sample"] for v in said if v["stage"] == "audit" and v["status"] == "pass"}
+    passed = {v["sample"] for v in said if v["stage"] == "verify" and v["status"] == "pass"}
+    assert 0 < len(truth & passed) < len(passed)
+    assert told["precision"] == pytest.approx(100 * len(truth & passed) / len(passed), abs=0.06)
+    assert told["recall"] == pytest.approx(100 * len(truth & passed) / len(truth), abs=0.06)
+
+
 def test_gained_and_lost_are_told_by_the_first_and_the_shown_samples(root: Path, view: View) -> None:
     passed = {v["sample"] for v in stored(root, Verdict, ["sample", "status"]) if v["status"] == "pass"}
     solved: dict[str, dict[int, bool]] = {}
@@ -225,27 +272,47 @@ def test_a_search_finds_what_is_stored(root: Path, view: View) -> None:
     assert search(view, dict.fromkeys(FILTERS, "")).samples == len(samples)
 
 
-def test_a_run_that_has_just_begun_and_one_whose_recipe_is_gone_have_a_report(tmp_path: Path) -> None:
+def test_a_run_that_has_just_begun_and_one_whose_recipe_is_gone_have_a_report(noisy: Path, tmp_path: Path) -> None:
     begun = tmp_path / "begun"
     begun.mkdir()
     (begun / "run.yaml").write_text("format: 1\n")
     text = report.write(begun).read_text(encoding="utf-8")
     assert "Nothing is stored yet" in text
-    gone = make_run(tmp_path / "gone", rounds=1)
+    gone = shutil.copytree(noisy, tmp_path / "gone")
     (gone / "run.yaml").write_text("format: 1\nrecipe: ./gone.py\n")
     text = report.write(gone).read_text(encoding="utf-8")
     assert "recipe could not be loaded" in text.lower()
     assert Elements(text).tags["figure"] > 5
 
 
-def test_runs_beside_each_other(root: Path, tmp_path: Path) -> None:
-    other = make_run(tmp_path / "other", rounds=1, gain=0.6)
+def test_runs_beside_each_other(root: Path, noisy: Path, tmp_path: Path) -> None:
     out = tmp_path / "both.html"
-    answer = call("compare", root, other, "--out", out)
+    answer = call("compare", root, noisy, "--out", out)
     assert answer.code == 0, answer
     text = html.unescape(re.sub(r"<[^>]+>", " ", out.read_text(encoding="utf-8")))
-    assert "other - nasty <b>run" in text
+    assert "noisy - nasty <b>run" in text
     assert re.search(r"rounds\s+2\s+1", text), "the setting that differs"
+
+
+def test_the_recipe_beside_its_controls(root: Path, view: View) -> None:
+    assert beside.section(view) is None
+    spent = Spent(rounds=2, sampled=100, trained=10, rows=12_345, steps={}, kept={}, row=1.0)
+    half = Estimate(0.5, 0.4, 0.6, 6)
+    recipe = Result(
+        name="rest_em", headline="accuracy", folder=".", best=2, last=2, accuracy=half, accuracy_last=half, spent=spent
+    )
+    control = replace(recipe, name="verifier off", difference=Estimate(0.123, -0.01, 0.2, 6))
+    told = Beside(split="test", recipe=recipe, controls=(control,), left_out={"gold_sft": "there is no gold solution"})
+    (root / controlled.FILE).write_text(json.dumps(told.as_json()))
+    try:
+        section = beside.section(view)
+    finally:
+        (root / controlled.FILE).unlink()
+    assert section is not None
+    assert [figure.id for figure in section.figures()] == ["controls"]
+    text = html.unescape(re.sub(r"<[^>]+>", " ", page.sections_html([section])))
+    assert re.search(r"verifier off\s+50.0 % \(40.0 to 60.0\)\s+\+12.3 \(-1.0 to 20.0\)\s+12,345", text)
+    assert "gold_sft: left out: there is no gold solution" in text
 
 
 def test_what_is_wrong_is_said(root: Path, tmp_path: Path) -> None:
@@ -265,6 +332,8 @@ def test_a_lock_is_seen_without_being_taken(tmp_path: Path) -> None:
 def test_numbers_stand_right() -> None:
     table = Table(head=("a", "b", "c"), rows=[("x", "1,200", "+3.0 (1 to 2)"), ("y", "", "-0.1")])
     assert [table.numeric(at) for at in range(3)] == [False, True, True]
+    ids = Table(head=("id", "value", "time"), rows=[("32481402bf7b", "6.7 % (2.7 to 10.7)", "2 min")])
+    assert [ids.numeric(at) for at in range(3)] == [False, True, True]
 
 
 def test_in_a_browser_every_chart_is_drawn_and_nothing_is_asked_or_amiss(shown: Browser) -> None:
@@ -352,6 +421,7 @@ def test_in_a_browser_it_fits_the_window_and_the_theme(browser: Browser, written
     assert contrast(browser, ".about") > 4.5
 
 
+@pytest.mark.slow
 def test_in_a_browser_the_theme_can_be_switched(shown: Browser) -> None:
     before = shown.js("return getComputedStyle(document.body).backgroundColor")
     line = shown.js("return document.querySelector('.chart svg path[stroke^=\"#\"]').getAttribute('stroke')")
