@@ -48,7 +48,7 @@ def sources(tmp_path: Path) -> dict[str, tuple[str, Json]]:
         "programs": ("programs", {"max_operations": 3}),
         "products": ("products", {"max_level": 2}),
         "countdown": ("countdown", {"max_level": 1}),
-        "inference": ("inference", {"max_level": 4}),
+        "inference": ("inference", {"max_level": 4, "words": True}),
         "translation": ("translation", {"min_level": 3}),
         "instructions": ("instructions", {"max_level": 2}),
     }

@@ -39,7 +39,7 @@ def items(module: Any, count: int, seed: int = 0) -> list[Any]:
 
 
 def test_known_problems_are_written_as_the_files_say() -> None:
-    rules = (("r", "k"), ("d", "not b"), ("not b", "r"), ("b", "m"))
+    rules = (("r", "k"), ("d", "~b"), ("~b", "r"), ("b", "m"))
     sentence = translation.Sentence(translation.Part("fox", "red"), "sees", translation.Part("dog", "old"))
     known: list[Problem] = [
         products.problem(products.Product(7, 384)),
@@ -58,7 +58,7 @@ def test_known_problems_are_written_as_the_files_say() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_levels_are_those_asked_for(name: str) -> None:
     every = load_problems(name, train=30, valid=5, test=5, seed=2)
-    assert {each.meta["level"] for each in (*every.train, *every.valid, *every.test)} == {1, 2, 3}
+    assert {each.meta["level"] for each in (*every.train, *every.valid, *every.test)} >= {1, 2}
     for level in (1, 2, 3):
         only = load_problems(name, train=8, valid=2, test=2, seed=2, settings={"min_level": level, "max_level": level})
         assert {each.meta["level"] for each in (*only.train, *only.valid, *only.test)} == {level}
@@ -117,8 +117,7 @@ def test_a_slip_fails_where_it_makes_a_difference(module: Any, slip: Callable[[A
         told += 1
         passed += status(problem, slip(item)) == "pass"
     assert told > 30
-    # Only of an inference may the answer be right by luck: a lost `not` that decides nothing.
-    assert passed == 0 or (module is inference and passed < 0.4 * told)
+    assert passed == 0
 
 
 @settings(max_examples=60, deadline=None)
@@ -160,14 +159,23 @@ def test_another_way_to_make_the_target_is_right_too() -> None:
 def test_the_prover_agrees_with_the_answers() -> None:
     pytest.importorskip("z3")
     seen: Counter[str] = Counter()
-    for item in items(inference, 40, seed=3):
-        problem = inference.problem(item)
+    for at, item in enumerate(items(inference, 40, seed=3)):
+        problem = inference.problem(item, words=at % 2 == 0)
         seen[problem.answer] += 1
+        steps, _, _ = problem.solution.rpartition("\n")
         for answer in problem.meta["choices"]:
             expected = "pass" if answer == problem.answer else "fail"
-            assert status(problem, f"#### {answer}", "logic") == expected, problem
-            assert status(problem, f"#### {answer}") == expected
+            assert status(problem, f"{steps}\n#### {answer}", "logic") == expected, problem
+            assert status(problem, f"{steps}\n#### {answer}") == expected
     assert len(seen) == 3
+
+
+def test_an_inference_needs_steps_that_hold() -> None:
+    rules = (("r", "k"), ("d", "~b"), ("~b", "r"), ("b", "m"))
+    problem = inference.problem(inference.Puzzle("d", rules, "k"))
+    for steps in ("", "d->b\n", "d->~b\nb->m\n", "d->~b\n~b->k\n", "so: d->~b\n"):
+        assert status(problem, f"{steps}#### true") == "fail"
+    assert status(problem, "d->~b\n~b->r\nr->k\n#### true") == "pass"
 
 
 def decided(sentence: Any, text: str) -> bool:
