@@ -60,6 +60,7 @@ def evaluate(model: str, tasks: Sequence[str], *, limit: int | None = None, batc
     folder = models.resolve(model)
     models.check(folder)
     import lm_eval
+    import torch
     from lm_eval.tasks import TaskManager
 
     files = [Path(task) for task in tasks if task.endswith((".yaml", ".yml"))]
@@ -78,6 +79,7 @@ def evaluate(model: str, tasks: Sequence[str], *, limit: int | None = None, batc
             task_manager=manager,
             limit=limit,
             batch_size=batch_size,
+            device="cuda" if torch.cuda.is_available() else "cpu",
             bootstrap_iters=0,
         )
     except Exception as error:  # the harness and the hub let errors of several libraries through
