@@ -400,12 +400,7 @@ def test_in_a_browser_texts_are_shown_as_they_are(shown: Browser) -> None:
     ("width", "theme"),
     [
         (375, "dark"),
-        (1600, "light"),
-        *(
-            pytest.param(*each, marks=pytest.mark.slow)
-            for each in SIZES
-            if each not in ((375, "dark"), (1600, "light"))
-        ),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in SIZES if each != (375, "dark")),
     ],
 )
 def test_in_a_browser_it_fits_the_window_and_the_theme(browser: Browser, written: Path, width: int, theme: str) -> None:
