@@ -87,7 +87,7 @@ def right(store: Store, number: int) -> tuple[int, int]:
     return sum(said[pick.sample] == "pass" for pick in picks), len(picks)
 
 
-@pytest.mark.parametrize("data", ["fresh", "union"])
+@pytest.mark.parametrize("data", ["fresh", pytest.param("union", marks=pytest.mark.slow)])
 def test_verifier_off_keeps_as_many_and_not_the_right_ones(tmp_path: Path, data: str) -> None:
     ours, theirs = made("verifier-off", chosen(data=data), tmp_path)
     for number in (1, 2):
@@ -96,16 +96,13 @@ def test_verifier_off_keeps_as_many_and_not_the_right_ones(tmp_path: Path, data:
     hit, kept = right(theirs, 1)
     # The fake model is right in 30 of 100: that all of a dozen are by chance is less likely than one in a million.
     assert hit < kept
-
-
-def test_verifier_off_draws_from_all_that_the_other_rules_leave(tmp_path: Path) -> None:
-    _, theirs = made("verifier-off", chosen(), tmp_path)
     folder = theirs.stages(1)["select"]
     picks = [pick for shard in folder.shards() for pick in folder.read(Pick, shard)]
     assert {pick.rule for pick in picks} == {"distinct", "AtMost(2)", "drawn at random"}
     assert len(picks) == theirs.stages(1)["generate"].count(Sample) == 48
 
 
+@pytest.mark.slow
 def test_verifier_off_pairs_as_often_and_blindly(tmp_path: Path) -> None:
     ours, theirs = made("verifier-off", paired(), tmp_path)
     assert rows(ours, 1) == rows(theirs, 1) > 4
@@ -183,6 +180,7 @@ def test_a_control_that_a_recipe_cannot_have_says_why(
         CONTROLS[control].make(config.load(recipe, asked).recipe, found)
 
 
+@pytest.mark.slow
 def test_every_control_of_every_recipe_is_a_recipe_or_left_out_with_a_reason() -> None:
     from selftrain import plugins
 

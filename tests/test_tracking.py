@@ -77,6 +77,7 @@ def test_tensorboard_has_every_metric_by_round_and_every_curve_by_step_once(tmp_
     }
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_is_said_once(tmp_path: Path) -> None:
     root, heard = tmp_path / "run", Heard()
     write(root, [])
