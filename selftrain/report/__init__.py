@@ -32,8 +32,8 @@ def compare(roots: Sequence[Path], out: Path, *, price: float | None = None) -> 
     from selftrain.report.comparison import comparison
     from selftrain.report.page import page
 
-    found = comparison(roots, price=price)
-    return _written(page(title="selftrain comparison", head=found.head, sections=found.sections, data=None), out)
+    found, held = comparison(roots, price=price)
+    return _written(page(title="selftrain comparison", head=found.head, sections=found.sections, data=held), out)
 
 
 def _written(text: str, out: Path) -> Path:

@@ -133,7 +133,7 @@ function line(problem, at) {
   const item = make("li", { role: "option", id: `problem-${at}`, "aria-selected": "false" });
   item.append(make("span", { class: `move ${problem.change}`, title: problem.change }, MOVES[problem.change] ?? ""));
   const text = show(make("span", { class: "prompt" }), problem.prompt.slice(0, 160));
-  item.append(text, make("span", { class: "note" }, `${problem.split}, ${problem.change}, ${problem.matching} samples`));
+  item.append(text, make("span", { class: "note" }, [problem.split, problem.change, `${problem.matching} samples`].filter(Boolean).join(", ")));
   item.addEventListener("click", () => {
     choose(at);
     opened();

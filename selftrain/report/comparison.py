@@ -10,6 +10,7 @@ from selftrain import statistics, summary
 from selftrain.plan import duration
 from selftrain.records import Metric
 from selftrain.report import alarms, figures, spending
+from selftrain.report.browse import PER_ROUND, PROMPT, SAMPLES, TEXT, choices, problems_of, samples_of
 from selftrain.report.content import Content
 from selftrain.report.parts import Figure, Grid, Section, Table, Text, count, interval, percent
 from selftrain.report.view import View
@@ -18,15 +19,45 @@ Views = Mapping[str, View]
 SPLITS = ("test", "valid")
 
 
-def comparison(roots: Sequence[Path], *, price: float | None = None) -> Content:
-    """Read the runs and return their comparison; raises StoreError if a folder holds no run."""
+def comparison(roots: Sequence[Path], *, price: float | None = None) -> tuple[Content, dict[str, Any]]:
+    """Read the runs and return their comparison, and what its sample browser holds.
+
+    Raises StoreError if a folder holds no run.
+    """
     with ExitStack() as stack:
         views: dict[str, View] = {}
         for name, root in zip(_names(roots), roots, strict=True):
             views[name] = View.open(root)
             stack.callback(views[name].close)
         sections = (_results(views), _accuracy(views), _costs(views, price), _alarms(views), _settings(views))
-        return Content(head=_head(views), sections=sections)
+        return Content(head=_head(views), sections=sections), held(views)
+
+
+def held(views: Views) -> dict[str, Any]:
+    """Return held-out problems that the runs share, with what each run's base and best round said: those first on which
+    the best rounds differ."""
+    split = _split(views)
+    outcomes = {name: _outcomes(view, split) for name, view in views.items()}
+    shared = sorted(set.intersection(*(set(each) for each in outcomes.values())))
+    apart = [id for id in shared if len({each[id] for each in outcomes.values()}) > 1]
+    ids = [*apart, *(id for id in shared if id not in set(apart))][: SAMPLES // (PER_ROUND * len(views))]
+    samples: list[dict[str, Any]] = []
+    filters: dict[str, list[Any]] = {}
+    for name, view in views.items():
+        told = samples_of(view, ids, most=PER_ROUND // 2, longest=TEXT)
+        samples += [{**s, "stage": f"{name}: {s['stage']}"} for s in told if s["round"] in (0, view.run.best)]
+        for each, values in choices(view).items():
+            values = [f"{name}: {value}" for value in values] if each == "stage" else values
+            filters[each] = [*filters.get(each, []), *(v for v in values if v not in filters.get(each, []))]
+    # Side by side what is alike: base of every run, then the best round of every run.
+    samples.sort(key=lambda sample: bool(sample["round"] > 0))
+    first = next(iter(views.values()))
+    problems = [{**each, "bin": "", "change": "", "rate": None} for each in problems_of(first, ids, longest=PROMPT)]
+    says = (
+        f"{len(problems):,} of {len(shared):,} problems of {split} that all runs were asked, with samples of base and"
+        f" of the best round: first the {len(apart):,} on which the best rounds differ."
+    )
+    return {"problems": problems, "samples": samples, "says": says, "choices": {**filters, "bin": [], "change": []}}
 
 
 def _names(roots: Sequence[Path]) -> list[str]:
@@ -118,7 +149,7 @@ def _differences(views: Views, split: str) -> Table:
         found = statistics.difference([after[id] for id in both], [before[id] for id in both])
         more, less = (sum(after[id] * s > before[id] * s for id in both) for s in (1, -1))
         alike = len(both) - more - less
-        said = "more" if found.low > 0 else "less" if found.high < 0 else "not told apart"
+        said = "higher" if found.low > 0 else "lower" if found.high < 0 else "not told apart"
         figures_of = (f"{100 * found.value:+.1f} ({interval(found.low, found.high)})", count(len(both)))
         rows.append((f"{name} - {first}", *figures_of, f"{more} / {less} / {alike}", said, ""))
     return Table(
@@ -172,17 +203,21 @@ def _costs(views: Views, price: float | None) -> Section:
         by_stage: dict[str, float] = defaultdict(float)
         for (_, stage), each in found.items():
             by_stage[stage] += each["wall"]
-        rows += [{"name": name, "part": stage, "value": wall / 60} for stage, wall in by_stage.items() if wall >= 1]
+        rows += [{"name": name, "part": stage, "value": wall} for stage, wall in by_stage.items() if wall >= 1]
         wall, tokens = (sum(each[key] for each in found.values()) for key in ("wall", "tokens"))
         cost = () if price is None else (f"{wall / 3600 * price:.4f}",)
         table.append((name, duration(wall), count(tokens), *cost))
     kinds = list(dict.fromkeys(str(row["part"]) for row in rows))
+    unit, scale = ("Minutes", 1 / 60) if sum(row["value"] for row in rows) > 600 else ("Seconds", 1.0)
+    rows = [{**row, "value": scale * row["value"]} for row in rows]
     figure = Figure(
         id="time",
         title="Wall time by stage",
         says="Stages that ran as one pipeline count under its first.",
-        spec=figures.stacked(rows, x="Minutes", y="", series="Stage", order=list(views), kinds=kinds),
-        table=Table(head=("run", "stage", "minutes"), rows=[(r["name"], r["part"], f"{r['value']:.1f}") for r in rows]),
+        spec=figures.stacked(rows, x=unit, y="", series="Stage", order=list(views), kinds=kinds),
+        table=Table(
+            head=("run", "stage", unit.lower()), rows=[(r["name"], r["part"], f"{r['value']:.1f}") for r in rows]
+        ),
     )
     head = ("run", "wall time", "tokens sampled", *(() if price is None else (f"cost at {price:g} an hour",)))
     return Section(id="cost", title="Time and tokens", parts=[Grid(figures=[figure]), Table(head=head, rows=table)])

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from selftrain import controlled, report
 from selftrain.budget import Spent
 from selftrain.controlled import Beside, Result
-from selftrain.records import Pick, Sample, Verdict
+from selftrain.records import Pick, Problem, Sample, Verdict
 from selftrain.report import beside, page, verdicts
 from selftrain.report.browse import FILTERS, search
 from selftrain.report.flow import _steps
@@ -292,6 +292,11 @@ def test_runs_beside_each_other(root: Path, noisy: Path, tmp_path: Path) -> None
     text = html.unescape(re.sub(r"<[^>]+>", " ", out.read_text(encoding="utf-8")))
     assert "noisy - nasty <b>run" in text
     assert re.search(r"rounds\s+2\s+1", text), "the setting that differs"
+    data = json.loads(Elements(out.read_text(encoding="utf-8")).data["data"])
+    problems = {each["id"] for each in data["problems"]}
+    assert problems == {p["id"] for p in stored(root, Problem, ["id", "split"]) if p["split"] == "test"}
+    for run in ("nasty <b>run", "noisy"):
+        assert {s["given"] for s in data["samples"] if s["stage"].startswith(f"{run}: ")} == problems
 
 
 def test_the_recipe_beside_its_controls(root: Path, view: View) -> None:
