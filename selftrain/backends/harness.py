@@ -10,6 +10,8 @@ import yaml
 from selftrain.errors import ConfigError, DataError, near
 
 PACKAGE = "lm_eval"
+RESAMPLES = 1_000
+"""For the standard errors of metrics that are no means."""
 NORMAL = 1.96
 """Standard errors in half a 95 % interval."""
 
@@ -80,7 +82,7 @@ def evaluate(model: str, tasks: Sequence[str], *, limit: int | None = None, batc
             limit=limit,
             batch_size=batch_size,
             device="cuda" if torch.cuda.is_available() else "cpu",
-            bootstrap_iters=0,
+            bootstrap_iters=RESAMPLES,
         )
     except Exception as error:  # the harness and the hub let errors of several libraries through
         raise DataError(
