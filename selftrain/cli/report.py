@@ -1,6 +1,7 @@
 """Looking at runs: a page of one, several beside each other, and one that follows a run."""
 
 import webbrowser
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -56,13 +57,11 @@ def compare(
 def _serve(folder: Path, port: int, opened: bool, price: float | None) -> None:
     from selftrain.report.server import serving
 
-    with serving(folder, port=port, price=price) as server:
-        out.print(
-            f"the report of {folder} is at {server.url} (Ctrl-C ends it; the run goes on)",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+    with ExitStack() as stack:
+        with out.status("reading the run"):
+            server = stack.enter_context(serving(folder, port=port, price=price))
+        said = f"the report of {folder} is at {server.url} (Ctrl-C ends it; the run goes on)"
+        out.print(said, markup=False, highlight=False, soft_wrap=True)
         if opened:
             webbrowser.open(server.url)
         try:
