@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from selftrain import tables
+from selftrain import standing, tables
 from selftrain.breaker import Breaker
 from selftrain.errors import RecipeError, StoreError
 from selftrain.history import read_round
@@ -76,7 +76,7 @@ class Controller:
         results: list[RoundResult] = []
         try:
             # What a fork shares was made with the settings of the run it comes from: it is taken as it is.
-            shared = self.store.shared()
+            shared = standing.shared(self.store)
             results += [read_round(self.store, number) for number in range(shared + 1)]
             if not results:
                 # Round 0 begins with problems and base models in place: its own history, whatever it has done since.

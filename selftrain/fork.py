@@ -22,7 +22,8 @@ from selftrain.records import Json
 from selftrain.retention import collected
 from selftrain.round import PROBLEMS, History
 from selftrain.runfile import RunFile, read_file
-from selftrain.store import FORK, StageFolder, Store, differences
+from selftrain.standing import FORK
+from selftrain.store import StageFolder, Store, differences
 
 LINKED = (".parquet", ".safetensors", ".bin")
 """What is linked: files that nobody writes a second time, and that are the bulk of a run."""

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from selftrain import standing
 from selftrain.retention import USUAL, Keep, Weights, collect, weigh
 from selftrain.runfile import read_file
 from selftrain.store import Store
@@ -65,7 +66,7 @@ def tidy(root: Path, keep: str | None, *, yes: bool) -> Tidied:
 
 def _rests(store: Store) -> bool:
     """Whether nothing of the run is still to come, so far as it was asked for."""
-    return store.state().get("state") == "finished"
+    return standing.state(store).get("state") == "finished"
 
 
 def _size(count: int) -> str:

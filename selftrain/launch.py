@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from selftrain import config, contamination, problems
+from selftrain import config, contamination, problems, standing
 from selftrain.backends import models
 from selftrain.backends.local import LocalBackends
 from selftrain.controller import Controller, Limits, Watcher
@@ -115,7 +115,7 @@ class Prepared:
                 self.write_down(self.store)
             own, protocol = self.job.recipe.own, self.job.protocol
             lab = Lab(self.backends, root=self.store.root, seed=file.seed, protocol=protocol, own=own)
-            with self.store.going_on(), tracking(self.store.root, file.report_to, watcher) as trackers:
+            with standing.going_on(self.store), tracking(self.store.root, file.report_to, watcher) as trackers:
                 try:
                     self._round_zero(lab)
                     limits = Limits(hours=file.max_hours, tokens=file.max_tokens)
@@ -134,7 +134,7 @@ class Prepared:
             keep = Keep.of(file.keep_checkpoints)
             if not ended and not keep.all:
                 collect(self.store, keep, file.keep_checkpoints, rests=True)
-            self.store.note("paused" if ended else "finished", ended)
+            standing.note(self.store, "paused" if ended else "finished", ended)
         return Run(root=self.store.root, history=history, ended=ended)
 
     def write_down(self, store: Store) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 from rich.table import Table
 
+from selftrain import standing
 from selftrain.errors import SelftrainError, StoreError
 from selftrain.launch import Run
 from selftrain.records import Metric
@@ -127,7 +128,7 @@ def _read(root: Path) -> Listed:
         low=metric.low if metric else None,
         high=metric.high if metric else None,
         base=base.value if base else None,
-        source="" if file.get("control") else store.source(),
+        source="" if file.get("control") else standing.source(store),
     )
 
 
@@ -142,9 +143,9 @@ def _measured(run: Run) -> tuple[Metric | None, Metric | None]:
 
 def _state(store: Store, done: list[int], asked: int) -> tuple[str, str]:
     """A run that holds its lock is running; one that says so and doesn't was killed."""
-    if store.locked():
+    if standing.locked(store):
         return "running", ""
-    noted = store.state()
+    noted = standing.state(store)
     state = str(noted.get("state", "finished" if asked and len(done) >= asked else "interrupted"))
     return ("interrupted", "") if state == "running" else (state, str(noted.get("why", "")))
 

@@ -25,15 +25,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from selftrain import tables
-from selftrain.errors import StoreError, UserError
+from selftrain.errors import StoreError
 from selftrain.records import Json, digest
 
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused by name."""
-FORK = "fork.json"
-"""Of a fork: the run whose first rounds it shares, and which those are."""
-STATE = "state.json"
-"""How the run ended, or that it is going on; a killed run still says the latter, but holds no lock."""
 PATIENCE = 5
 """Times to try for the lock, a moment apart: somebody may be looking whether it is held."""
 
@@ -83,54 +79,6 @@ class Store:
             file.write(f"process {os.getpid()}")
             file.flush()
             yield
-
-    def locked(self) -> bool:
-        """Return whether a process holds the run now; a folder that can only be read can be asked too."""
-        try:
-            with (self.root / ".lock").open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
-        return False
-
-    def state(self) -> Json:
-        """Return how the run stands by its own word: running, finished, paused, interrupted or failed; and why."""
-        path = self.root / STATE
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-
-    def note(self, state: str, why: str = "") -> None:
-        """Write down how the run stands."""
-        self.write_json(self.root / STATE, {"state": state, "why": why, "time": time.time()})
-
-    @contextmanager
-    def going_on(self) -> Iterator[None]:
-        """Note that the run goes on, and where it ends by an error, how; a refusal leaves what was noted before."""
-        before = self.state()
-        self.note("running")
-        try:
-            yield
-        except UserError:
-            self.write_json(self.root / STATE, before or {"state": "interrupted", "why": "", "time": time.time()})
-            raise
-        except KeyboardInterrupt:
-            self.note("interrupted")
-            raise
-        except Exception as error:
-            self.note("failed", f"{type(error).__name__}: {error}".partition("\n")[0])
-            raise
-
-    def shared(self) -> int:
-        """Return the last round that a fork shares with the run it comes from; -1 where the run is no fork."""
-        path = self.root / FORK
-        return int(json.loads(path.read_text(encoding="utf-8"))["round"]) if path.exists() else -1
-
-    def source(self) -> str:
-        """Return the run and round that this one is a fork of, as words; '' where it is none."""
-        path = self.root / FORK
-        told = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        return f"{told['from']}, round {told['round']}" if told else ""
 
     def check_format(self) -> None:
         """Raise StoreError if the folder holds something else than a run, or a run of a newer format."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from selftrain import standing
 from selftrain.errors import EngineError, StoreError
 from selftrain.explain import explain, gaps
 from selftrain.launch import Run
@@ -272,16 +273,16 @@ def test_runs_lists_every_run_and_where_it_stands(run: Path, tmp_path: Path) -> 
 
 def test_a_run_that_failed_or_was_interrupted_says_so(run: Path) -> None:
     store = Store(run)
-    with pytest.raises(EngineError), store.going_on():
+    with pytest.raises(EngineError), standing.going_on(store):
         raise EngineError("the engine is gone\nlog")
     assert json.loads(call("runs", run, "--json").out)[0]["why"] == "EngineError: the engine is gone"
-    with pytest.raises(KeyboardInterrupt), store.going_on():
+    with pytest.raises(KeyboardInterrupt), standing.going_on(store):
         raise KeyboardInterrupt
-    assert store.state()["state"] == "interrupted"
-    store.note("finished")
-    with pytest.raises(StoreError), store.going_on():
+    assert standing.state(store)["state"] == "interrupted"
+    standing.note(store, "finished")
+    with pytest.raises(StoreError), standing.going_on(store):
         raise StoreError("made with other settings")
-    assert store.state()["state"] == "finished"
+    assert standing.state(store)["state"] == "finished"
 
 
 def test_diff_names_settings_versions_and_paired_metrics(run: Path, tmp_path: Path) -> None:
