@@ -61,14 +61,18 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, root: Path, *, port: int = 0, price: float | None = None) -> None:
+        super().__init__((ADDRESS, port), _Handler)
         self.root = root.resolve()
         self.price = price
-        self.snapshot = self._look(revision(self.root))
+        self.hosts = {f"{name}:{self.server_port}" for name in (ADDRESS, "localhost")}
         self.trouble = ""
         """Why the last look failed, until one succeeds."""
         self._ended = threading.Event()
-        super().__init__((ADDRESS, port), _Handler)
-        self.hosts = {f"{name}:{self.server_port}" for name in (ADDRESS, "localhost")}
+        try:
+            self.snapshot = self._look(revision(self.root))
+        except BaseException:
+            self.server_close()
+            raise
         self._watcher = threading.Thread(target=self._watch, name="report-watcher", daemon=True)
         self._watcher.start()
 
