@@ -71,11 +71,12 @@ def _figure(readings: Sequence[Reading]) -> Figure:
     ]
     rounds = sorted({each.round for each in readings})
     alarms = [each.round for each in readings if each.alarm]
+    expected = f"Expected: {_said(band)}" if _said(band) else ""
     notes = "; ".join(dict.fromkeys(each.note for each in readings if each.note))
     return Figure(
         id="monitor-" + "".join(char if char.isalnum() else "-" for char in _title(first)),
         title=_title(first) + (f" (alarm: {_rounds(alarms).lower()})" if alarms else ""),
-        says=". ".join(filter(None, [monitors.about(first.monitor).rstrip("."), notes])) + ".",
+        says=". ".join(filter(None, [monitors.about(first.monitor).rstrip("."), notes, expected])) + ".",
         spec=figures.reading(rows, y=first.unit or "value", band=band, rounds=rounds),
         table=Table(
             head=("round", "value", "95 % interval", "expected", "alarm"),
