@@ -38,6 +38,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Readings:
     return readings
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Observed:
+    """A run that has begun: it has its problems and nothing else."""
+    return Observed(Made(tmp_path_factory.mktemp("empty") / "run").store)
+
+
 def check(name: str, found: Sequence[Reading], *, faulty: bool) -> None:
     """Check what is known of a monitor's case."""
     case = CASES[name]
@@ -93,9 +99,8 @@ def test_its_values_lie_in_their_intervals(name: str, made: Readings) -> None:
 
 
 @pytest.mark.parametrize("name", MONITORS)
-def test_without_its_data_it_says_so(name: str, tmp_path: Path) -> None:
-    run = Made(tmp_path / "run")
-    found = run.read(name)
+def test_without_its_data_it_says_so(name: str, empty: Observed) -> None:
+    found = measured(empty, [name])
     assert not alarms(found)
     # Whether a train problem is held out can be told of problems alone.
     unknown = [each for each in found if each.name != "train problems that are held out"]
