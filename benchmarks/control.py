@@ -16,8 +16,8 @@ from pathlib import Path
 
 from benchmarks.paired import RESULTS, accuracy, against, commit, finished, outcomes, shown
 from selftrain import statistics
-from selftrain.launch import Run
-from selftrain.plan import cores
+from selftrain.loop.launch import Run
+from selftrain.loop.plan import cores
 from selftrain.round import History
 
 

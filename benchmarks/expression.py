@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from selftrain.backends.pool import VerifierPool
-from selftrain.plan import cores
+from selftrain.loop.plan import cores
 from selftrain.records import Problem, Sample
 
 RESULTS = Path(__file__).parent / "results"

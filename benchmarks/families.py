@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.paired import RESULTS, accuracy, against, commit, finished, outcomes, shown
 from selftrain import statistics
-from selftrain.plan import cores
+from selftrain.loop.plan import cores
 
 
 class Family(NamedTuple):

@@ -25,10 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.paired import RESULTS, against, commit, outcomes
-from selftrain import config, plugins, statistics
+from selftrain import plugins, statistics
 from selftrain.errors import SelftrainError
-from selftrain.launch import Run
-from selftrain.plan import cores
+from selftrain.loop import config
+from selftrain.loop.launch import Run
+from selftrain.loop.plan import cores
 from selftrain.records import Sample, digest
 from selftrain.store import Store
 

@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 from selftrain.backends.pool import VerifierPool
-from selftrain.plan import cores
+from selftrain.loop.plan import cores
 from selftrain.records import Problem, Sample
 
 RESULTS = Path(__file__).parent / "results"

@@ -21,8 +21,8 @@ from typing import Any
 
 from benchmarks.faults import FAULTS, SHARED
 from benchmarks.paired import RESULTS, commit
+from selftrain.loop.plan import cores
 from selftrain.monitors import alarms, available
-from selftrain.plan import cores
 
 RECIPE = "benchmarks/faults.py"
 SIZE = {"model": "nano", "pool": 80, "valid": 50, "test": 10, "workers": 1}

@@ -8,7 +8,7 @@ from typing import Any
 import selftrain
 from selftrain import statistics
 from selftrain.errors import SelftrainError
-from selftrain.launch import Run
+from selftrain.loop.launch import Run
 from selftrain.records import Metric, Outcome
 from selftrain.store import Store
 

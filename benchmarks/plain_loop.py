@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import selftrain
-from selftrain import summary
+from selftrain.after import summary
 from selftrain.backends import models
-from selftrain.launch import Run
-from selftrain.plan import cores
+from selftrain.loop.launch import Run
+from selftrain.loop.plan import cores
 
 RESULTS = Path(__file__).parent / "results"
 SAME: dict[str, Any] = {"keep": 4, "num_train_epochs": 2, "test": 200}

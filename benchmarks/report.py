@@ -23,9 +23,10 @@ from typing import Any
 
 import yaml
 
-from selftrain import config, statistics
-from selftrain.keys import encoded
-from selftrain.plan import cores
+from selftrain import statistics
+from selftrain.loop import config
+from selftrain.loop.keys import encoded
+from selftrain.loop.plan import cores
 from selftrain.records import (
     Checkpoint,
     Decision,

@@ -32,8 +32,8 @@ from typing import Any, NoReturn
 
 from selftrain import plugins
 from selftrain.backends.pool import VerifierPool
-from selftrain.programs import code_in
 from selftrain.records import Problem, Sample
+from selftrain.verification.programs import code_in
 from tests.verifiers.broken import KINDS, broken
 
 SECONDS = 2.0

@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from selftrain.answers import read_number
 from selftrain.backends.hub import hub_rows
 from selftrain.datafiles import FileRow, read_rows
 from selftrain.errors import DataError
 from selftrain.problems import divide, unique
 from selftrain.records import Problem
+from selftrain.verification.answers import read_number
 
 natural = True
 HUB = "openai/gsm8k"

@@ -8,11 +8,11 @@ settings, and the metadata once more where JSON alone would change it.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from selftrain.answers import own_verifier
 from selftrain.backends.gym import GymTask
 from selftrain.errors import DataError
 from selftrain.problems import SPLITS, fill
 from selftrain.records import JsonValue, Problem, seed_of
+from selftrain.verification.answers import own_verifier
 
 APART = 10**9
 """Indices between the beginnings of two splits."""

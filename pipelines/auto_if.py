@@ -20,7 +20,6 @@ from typing import Any, ClassVar
 
 from selftrain.lab import Lab
 from selftrain.pairings import RightWrong
-from selftrain.programs import code_in
 from selftrain.proposals import Asked
 from selftrain.recipe import Recipe, Stage
 from selftrain.records import Message, Problem, Sample, digest, seed_of
@@ -41,6 +40,7 @@ from selftrain.stages import (
     Train,
     Verify,
 )
+from selftrain.verification.programs import code_in
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,13 @@ from typing import Any, ClassVar
 
 from selftrain.lab import Lab
 from selftrain.pairings import ByScore
-from selftrain.programs import code_in
 from selftrain.proposals import Asked
 from selftrain.recipe import Recipe, Stage
 from selftrain.records import Message, Problem, Sample, digest
 from selftrain.round import Part
 from selftrain.rules import Attempts, finished
 from selftrain.stages import DPO, Adopt, Evaluate, Gate, Generate, MakePairs, Pair, Propose, Train, Verify
+from selftrain.verification.programs import code_in
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from selftrain.records import Case, Problem, Sample, Score, Verdict
 
 if TYPE_CHECKING:
-    from selftrain.launch import Run, run
+    from selftrain.loop.launch import Run, run
 
 __version__ = "0.1.0"
 __all__ = ["Case", "Problem", "Run", "Sample", "Score", "Verdict", "run"]
@@ -22,7 +22,7 @@ if not Path(__file__).with_name("verifiers").is_dir():
 
 def __getattr__(name: str) -> Any:
     if name in ("Run", "run"):
-        from selftrain import launch
+        from selftrain.loop import launch
 
         return getattr(launch, name)
     raise AttributeError(f"module 'selftrain' has no attribute {name!r}")

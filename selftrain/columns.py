@@ -3,10 +3,10 @@
 import json
 from dataclasses import dataclass
 
-from selftrain.answers import own_verifier
 from selftrain.datafiles import FileRow
 from selftrain.errors import DataError, near
 from selftrain.records import JsonValue, Message, Problem
+from selftrain.verification.answers import own_verifier
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

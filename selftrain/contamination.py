@@ -14,8 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from selftrain.answers import normal
 from selftrain.records import Problem
+from selftrain.verification.answers import normal
 
 GRAM = 5
 TEMPLATE_SHARE = 0.05

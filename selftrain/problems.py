@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
 from selftrain import plugins
-from selftrain.answers import normal
 from selftrain.errors import ConfigError, DataError, PluginError, near
 from selftrain.records import Json, Problem, digest, seed_of
+from selftrain.verification.answers import normal
 
 SPLITS = ("test", "valid", "train")
 """Held-out splits first: a train draw that hits one of theirs is rejected, not the other way round."""

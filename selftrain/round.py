@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from selftrain import tables
-from selftrain.answers import normal
 from selftrain.errors import RecipeError
 from selftrain.records import Checkpoint, Decision, JsonValue, Metric, Outcome, Problem, Sample, Verdict
 from selftrain.store import StageFolder, Store
+from selftrain.verification.answers import normal
 
 if TYPE_CHECKING:
     from selftrain.recipe import Stage

@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from selftrain.controller import Controller, Limits, Watcher
 from selftrain.lab import AskedModel, Completion, Lab, Progress, Request, Scored, Trained, TrainJob
-from selftrain.launch import Quiet
+from selftrain.loop.controller import Controller, Limits, Watcher
+from selftrain.loop.launch import Quiet
 from selftrain.recipe import Recipe
 from selftrain.records import Checkpoint, Ids, Json, Message, Problem, Row, Sample, Verdict, digest, seed_of
 from selftrain.round import PROBLEMS, History
 from selftrain.store import Store
 from selftrain.tables import read
 from selftrain.templates import Protocol
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 
 Answer = Callable[[str, float, random.Random], str]
 """(prompt's text, the model's skill, a random stream) -> the response."""

@@ -12,9 +12,9 @@ from typing import NamedTuple, get_args
 
 import pytest
 
-from selftrain.conformance import check
 from selftrain.records import Status
-from selftrain.verify import RESOURCES, TIME_LIMIT
+from selftrain.verification.conformance import check
+from selftrain.verification.verify import RESOURCES, TIME_LIMIT
 from tests.test_packaging import pip_install, site_packages, source, wheel
 from tools import measured_table
 from tools.verifiers_table import written

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from selftrain import standing
+from selftrain.after import standing
+from selftrain.after.explain import explain, gaps
 from selftrain.errors import EngineError, StoreError
-from selftrain.explain import explain, gaps
-from selftrain.launch import Run
+from selftrain.loop.launch import Run
 from selftrain.records import Checkpoint, Pick, Row, Sample
 from selftrain.store import Store
 from tests.front_door import call, refused

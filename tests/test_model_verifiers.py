@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from selftrain.launch import Run
+from selftrain.loop.launch import Run
 from selftrain.records import Checkpoint, Pick, Row, Verdict
 from selftrain.store import Store
 from tests.backends import tiny

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selftrain.answers import normal
 from selftrain.errors import ConfigError, DataError, UserError
 from selftrain.problems import Splits, divide, load_problems
 from selftrain.records import Json, Problem
+from selftrain.verification.answers import normal
 
 ROWS = [{"question": f"What is {n} times {n}?", "final": n * n, "key": f"q{n}"} for n in range(30)]
 MAPPING: Json = {"prompt": "question", "answer": "final"}

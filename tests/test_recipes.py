@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import selftrain
-from selftrain import config, launch, plugins
+from selftrain import plugins
 from selftrain.errors import Blocked
+from selftrain.loop import config, launch
 from selftrain.records import Row, seed_of
 from selftrain.round import History
 from selftrain.store import Store

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from selftrain.plugins import available, headline
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 
 PAGE = Path(__file__).parent.parent / "docs" / "verifiers.md"
 BEGIN, END = "<!-- verifiers: python tools/verifiers_table.py -->\n", "<!-- end -->\n"

@@ -2,19 +2,19 @@
 
 The sides are the samples of a second model, or of a second prompt, in the same group: `apart` says by what samples are
 told apart, by their `template` or by their `model`. Another verifier (`by`) reads the answers and says which are equal
-(`selftrain/consensus.py`); the gold answer is not looked at. A sample without an answer abstains, and so does one whose
-other side has no sample with an answer. The share is of all samples of the other side. Without a `threshold` the
-verdict is scored; with one it passes from that share on.
+(`selftrain/verification/consensus.py`); the gold answer is not looked at. A sample without an answer abstains, and so
+does one whose other side has no sample with an answer. The share is of all samples of the other side. Without a
+`threshold` the verdict is scored; with one it passes from that share on.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from selftrain.combine import Part, checked_share, named
-from selftrain.consensus import Answers, verdict
 from selftrain.lab import Judge
 from selftrain.records import Case, Problem, Sample, Score
+from selftrain.verification.combine import Part, checked_share, named
+from selftrain.verification.consensus import Answers, verdict
 
 _HALF = {"by": "number", "threshold": 0.5}
 _SHARE = {"by": "number"}

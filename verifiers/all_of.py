@@ -8,9 +8,9 @@ the cheap ones first. The answer is the first part's.
 
 from dataclasses import dataclass
 
-from selftrain.combine import Part, ask, checked_parts, gravest, label, named, truth
 from selftrain.lab import Judge
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.combine import Part, ask, checked_parts, gravest, label, named, truth
 
 _SHORT = {"name": "regex", "pattern": "(?s).{1,20}"}
 _BOTH = {"of": ["number", _SHORT]}

@@ -10,9 +10,9 @@ expensive one looks at what is left. The answer is the first part's.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from selftrain.combine import Part, ask, checked_parts, named
 from selftrain.lab import Judge
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.combine import Part, ask, checked_parts, named
 
 Open = Literal["pass", "fail", "scored", "error", "timeout", "abstain"]
 

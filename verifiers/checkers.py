@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from selftrain.lab import Sandbox
-from selftrain.programs import code_in
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.programs import code_in
 
 _SHORT = "def follows(response):\n    return len(response) <= 5"
 _LOWER = "```python\ndef follows(response):\n    return response.islower()\n```"

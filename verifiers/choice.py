@@ -9,8 +9,8 @@ article "a" in a sentence is no choice.
 import re
 from dataclasses import dataclass
 
-from selftrain.answers import marked, normal
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.answers import marked, normal
 
 _PROMPT = "Which colour is the sky?\nA. red\nB. blue\nC. dark blue"
 cases = (

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from selftrain.answers import marked, read_number
 from selftrain.records import Case, JsonValue, Problem, Score
+from selftrain.verification.answers import marked, read_number
 
 _GAME = {"numbers": [3, 4, 6, 8], "target": 24}
 _24 = {"target": 24}

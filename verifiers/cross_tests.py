@@ -9,7 +9,8 @@ programs, or among tests. Without a `threshold` the verdict is scored; with one 
 Unlike the paper we scale the credit, so that scores of different problems can be compared. `assert True` passes with
 everything and takes credit for it; a test without an assertion passes with nothing. If nothing passes anything, or one
 side is missing, all abstain; a program that the sandbox could not judge is an error and vouches for nothing. `meta` may
-have `entry_point` and `prompt`, as for `python_tests`; code is found by the rule of `selftrain/programs.py`.
+have `entry_point` and `prompt`, as for `python_tests`; code is found by the rule of
+`selftrain/verification/programs.py`.
 """
 
 import ast
@@ -18,11 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from selftrain.combine import checked_share
-from selftrain.consensus import verdict
 from selftrain.lab import Sandbox, Tested
-from selftrain.programs import code_in, completed, defined
 from selftrain.records import Case, Problem, Sample, Score
+from selftrain.verification.combine import checked_share
+from selftrain.verification.consensus import verdict
+from selftrain.verification.programs import code_in, completed, defined
 
 _HALF = {"threshold": 0.5}
 _ADD = "```python\ndef add(a, b):\n    return {}\n```"

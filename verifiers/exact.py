@@ -7,8 +7,8 @@ or else the whole response or its last line. A full stop at the end and quotes a
 import re
 from dataclasses import dataclass
 
-from selftrain.answers import marked, normal
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.answers import marked, normal
 
 cases = (
     Case(answer="Paris", response="paris", expect="pass"),

@@ -18,8 +18,8 @@ from typing import Any
 import sympy
 from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
 
-from selftrain.answers import marked
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.answers import marked
 
 # With its time limits off math-verify warns, once per call site, that somebody else must keep time: the pool does.
 logging.getLogger("math_verify").setLevel(logging.ERROR)

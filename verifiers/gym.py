@@ -10,9 +10,9 @@ import json
 import re
 from dataclasses import dataclass
 
-from selftrain.answers import marked
 from selftrain.lab import Sandbox
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.answers import marked
 
 _SUM = {"source_dataset": "chain_sum", "gym": {"task": "chain_sum", "settings": {}}}
 _COUNTDOWN = {

@@ -4,15 +4,15 @@ The instructions come from `meta["instructions"]`, a list of `{"id": "punctuatio
 "length_constraints:number_words", "relation": "at least", "num_words": 300}`, ..., with IFEval's ids and arguments, or
 as IFEval's data has them, from `meta["instruction_id_list"]` and `meta["kwargs"]`. It passes when all are followed; the
 score is the share that is. An unknown id, or a missing argument, is an error. How each is checked is said in
-`selftrain/instructions.py`.
+`selftrain/verification/instructions.py`.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from selftrain.errors import DataError
-from selftrain.instructions import followed, read_instructions
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.instructions import followed, read_instructions
 
 _Instruction = tuple[str, dict[str, Any]]
 

@@ -5,9 +5,9 @@ A score changes its sign, so that the order is reversed whatever the range is. E
 
 from dataclasses import dataclass, replace
 
-from selftrain.combine import Part, ask, label, named
 from selftrain.lab import Judge
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.combine import Part, ask, label, named
 
 _NUMBER = {"by": "number"}
 cases = (

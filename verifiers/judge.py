@@ -3,9 +3,9 @@
 The model is the one that the stage names (`Verify(by="judge", model="policy")`). `pointwise` asks for a number on the
 scale, `yes_no` whether the response is right (1 or 0); of several votes the mean counts. `pairwise` compares samples of
 a problem with each other, each pair in both orders; orders that disagree are a tie, and the score is the share of wins.
-The prompts are files (`verifiers/prompts/`, or a path that ends in .txt; `selftrain/judging.py` says what they hold);
-the gold answer is shown only by a template that has the place {answer}. How a reply is read says
-`selftrain/replies.py`; one that can't be read abstains. Without a threshold the verdict is a score.
+The prompts are files (`verifiers/prompts/`, or a path that ends in .txt; `selftrain/verification/judging.py` says what
+they hold); the gold answer is shown only by a template that has the place {answer}. How a reply is read says
+`selftrain/verification/replies.py`; one that can't be read abstains. Without a threshold the verdict is a score.
 """
 
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from selftrain import replies
-from selftrain.asking import each_or_error, thresholded
 from selftrain.errors import PluginError
-from selftrain.judging import Template, agreed, majority, pairs, template, template_file
 from selftrain.lab import AskedModel
 from selftrain.records import Case, Message, Problem, Sample, Score
+from selftrain.verification import replies
+from selftrain.verification.asking import each_or_error, thresholded
+from selftrain.verification.judging import Template, agreed, majority, pairs, template, template_file
 
 cases = (
     # What it says of others is the model's matter.

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from selftrain.asking import each_or_error, thresholded
 from selftrain.lab import AskedModel
 from selftrain.records import Case, Message, Problem, Sample, Score
+from selftrain.verification.asking import each_or_error, thresholded
 
 cases = (
     # What it says of others is the model's matter.

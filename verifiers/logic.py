@@ -1,12 +1,12 @@
 """The response says rightly whether premises entail a conclusion; z3 decides (`pip install 'selftrain[logic]'`).
 
-`meta["premises"]` is a list of propositional formulas (`rain -> wet`, `not rain`; `selftrain/propositions.py` says
-how they are written) and `meta["conclusion"]` is one; or they are SMT-LIB: `meta["smtlib"]`, with declarations and
-assertions, and `meta["conclusion"]`, a term. The conclusion is entailed, contradicted (its opposite is entailed), or
-unknown. The response's answer is what it marks, or what follows "answer is" or "answer:" in its last line, or that
-line, or the last word of its last clause, if nothing is negated there: entailed, true, yes; contradicted, false, no;
-unknown, uncertain, neither, ... The problem's gold answer is not looked at. Premises that contradict each other, and
-what z3 can't decide, are errors.
+`meta["premises"]` is a list of propositional formulas (`rain -> wet`, `not rain`;
+`selftrain/verification/propositions.py` says how they are written) and `meta["conclusion"]` is one; or they are
+SMT-LIB: `meta["smtlib"]`, with declarations and assertions, and `meta["conclusion"]`, a term. The conclusion is
+entailed, contradicted (its opposite is entailed), or unknown. The response's answer is what it marks, or what follows
+"answer is" or "answer:" in its last line, or that line, or the last word of its last clause, if nothing is negated
+there: entailed, true, yes; contradicted, false, no; unknown, uncertain, neither, ... The problem's gold answer is not
+looked at. Premises that contradict each other, and what z3 can't decide, are errors.
 """
 
 import re
@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from selftrain.answers import marked, normal
 from selftrain.errors import DataError, PluginError
-from selftrain.propositions import Formula, read_formula
 from selftrain.records import Case, Json, Problem, Score
+from selftrain.verification.answers import marked, normal
+from selftrain.verification.propositions import Formula, read_formula
 
 try:
     import z3

@@ -12,10 +12,10 @@ from typing import Literal
 
 from sacrebleu.metrics.chrf import CHRF
 
-from selftrain.answers import marked, normal
-from selftrain.combine import checked_share
-from selftrain.consensus import verdict
 from selftrain.records import Case, Problem, Sample, Score
+from selftrain.verification.answers import marked, normal
+from selftrain.verification.combine import checked_share
+from selftrain.verification.consensus import verdict
 
 _THIRD = {"threshold": 0.3}
 _EXACT = {"likeness": "exact", "threshold": 0.5}

@@ -7,9 +7,9 @@ verdict. Scores, errors, timeouts and abstentions stay.
 
 from dataclasses import dataclass, replace
 
-from selftrain.combine import Part, ask, checked_share, named
 from selftrain.lab import Judge
 from selftrain.records import Case, Problem, Score, digest
+from selftrain.verification.combine import Part, ask, checked_share, named
 
 _ALWAYS = {"by": "number", "false_positive": 1.0, "false_negative": 1.0}
 cases = (

@@ -1,15 +1,15 @@
 r"""The response's final number equals the gold number.
 
 The final number is the last one in what the response marks (`#### 18`, `\boxed{18}`), and without a mark the last one
-in the whole response. How numbers are read is said in `selftrain/answers.py`. A response without a number fails; a gold
-answer that is not a number is an error.
+in the whole response. How numbers are read is said in `selftrain/verification/answers.py`. A response without a number
+fails; a gold answer that is not a number is an error.
 """
 
 from dataclasses import dataclass
 from fractions import Fraction
 
-from selftrain.answers import marked, number_in, read_number
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.answers import marked, number_in, read_number
 
 cases = (
     Case(answer="18", response="She makes 9 * 2 = 18 dollars.", expect="pass"),

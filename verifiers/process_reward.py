@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from selftrain.asking import each_or_error, thresholded
 from selftrain.lab import Scorer
 from selftrain.records import Case, Problem, Sample, Score
-from selftrain.steps import pattern, split
+from selftrain.verification.asking import each_or_error, thresholded
+from selftrain.verification.steps import pattern, split
 
 cases = (
     # What it says of others is the model's matter.

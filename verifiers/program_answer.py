@@ -9,10 +9,10 @@ import ast
 from dataclasses import dataclass
 from fractions import Fraction
 
-from selftrain.answers import normal, number_in, read_number
 from selftrain.lab import Sandbox
-from selftrain.programs import code_in
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.answers import normal, number_in, read_number
+from selftrain.verification.programs import code_in
 
 cases = (
     Case(answer="18", response="```python\neggs = 16 - 3 - 4\nprint(eggs * 2)\n```", expect="pass"),

@@ -3,15 +3,15 @@
 `tests` are HumanEval's `check(candidate)`, MBPP's or any other asserts, or functions named test_...; `meta` may have
 `entry_point`, the function they call, and `prompt`, the code that the response is to complete. The tests run in
 another sandbox than the program and call its functions from there. A program over its time limit fails; tests that
-don't work are an error. Code is found by the rule of `selftrain/programs.py`.
+don't work are an error. Code is found by the rule of `selftrain/verification/programs.py`.
 """
 
 from dataclasses import dataclass
 from typing import get_args
 
 from selftrain.lab import Outcome, Sandbox
-from selftrain.programs import code_in, completed
 from selftrain.records import Case, Problem, Score, Status
+from selftrain.verification.programs import code_in, completed
 
 _TESTS = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(-3) == 9\n"
 _PROMPT = 'def square(x):\n    """Return the square of x."""\n'

@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from selftrain.answers import marked
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.answers import marked
 
 _DATE = {"pattern": r"\d{4}-\d\d-\d\d"}
 _SEARCH = {"match": "search"}

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from selftrain.asking import each_or_error, thresholded
 from selftrain.lab import Scorer
 from selftrain.records import Message, Problem, Sample, Score
+from selftrain.verification.asking import each_or_error, thresholded
 
 cases = ()
 """What it says is the model's matter."""

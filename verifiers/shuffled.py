@@ -7,9 +7,9 @@ With one sample nothing changes. A sample keeps its own answer.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from selftrain.combine import Part, ask, named
 from selftrain.lab import Judge
 from selftrain.records import Case, Problem, Sample, Score, digest
+from selftrain.verification.combine import Part, ask, named
 
 _NUMBER = {"by": "number"}
 cases = (

@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from selftrain.lab import Ran, Sandbox
-from selftrain.programs import SQL, code_in
 from selftrain.records import Case, JsonValue, Problem, Score
+from selftrain.verification.programs import SQL, code_in
 
 _TESTS = json.dumps({"schema": "CREATE TABLE t (a INT, b TEXT); INSERT INTO t VALUES (1, 'x'), (2, 'y'), (2, 'y');"})
 _ORDERED = json.dumps({**json.loads(_TESTS), "ordered": True})

@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 
 from selftrain.lab import Ran, Sandbox
-from selftrain.programs import code_in
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.programs import code_in
 
 _SUMS = '[{"input": "1 2\\n", "output": "3\\n"}, {"input": "5 5\\n", "output": "10"}]'
 

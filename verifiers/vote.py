@@ -1,19 +1,19 @@
 """Self-consistency: a response's score is the share of the problem's samples that give the same answer.
 
-Another verifier (`by`) reads the answers and says which are equal (`selftrain/consensus.py`); the gold answer is not
-looked at. The share is of all samples, this one included, so samples without an answer count against every answer; they
-abstain themselves, and so do all where fewer than `least` have an answer. Without a `threshold` the verdict is scored;
-with one the response passes from that share on, but where several answers are first together, the vote doesn't
-decide: the responses with those answers abstain. (Wang et al. 2022, arXiv:2203.11171.)
+Another verifier (`by`) reads the answers and says which are equal (`selftrain/verification/consensus.py`); the gold
+answer is not looked at. The share is of all samples, this one included, so samples without an answer count against
+every answer; they abstain themselves, and so do all where fewer than `least` have an answer. Without a `threshold` the
+verdict is scored; with one the response passes from that share on, but where several answers are first together, the
+vote doesn't decide: the responses with those answers abstain. (Wang et al. 2022, arXiv:2203.11171.)
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from selftrain.combine import Part, checked_share, named
-from selftrain.consensus import Answers, verdict
 from selftrain.lab import Judge
 from selftrain.records import Case, Problem, Sample, Score
+from selftrain.verification.combine import Part, checked_share, named
+from selftrain.verification.consensus import Answers, verdict
 
 _HALF = {"by": "number", "threshold": 0.5}
 _THIRD = {"by": "number", "threshold": 0.3}

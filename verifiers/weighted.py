@@ -8,9 +8,9 @@ value to weigh. A score that goes beyond 0 to 1 (a reward) is taken as it is. Th
 import math
 from dataclasses import dataclass
 
-from selftrain.combine import Part, ask, checked_parts, gravest, label, named
 from selftrain.lab import Judge
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.combine import Part, ask, checked_parts, gravest, label, named
 
 _SHORT = {"name": "regex", "pattern": "(?s).{1,20}"}
 _TWO = {"of": ["number", _SHORT], "weights": [3, 1]}

@@ -24,9 +24,9 @@ from selftrain.backends.scorer import ScorerProcess
 from selftrain.backends.tokens import Tokenizer
 from selftrain.backends.trainer import TrlTrainer
 from selftrain.lab import TrainJob
-from selftrain.rates import auc
 from selftrain.records import Message, Row, Segment, seed_of
-from selftrain.steps import split
+from selftrain.verification.rates import auc
+from selftrain.verification.steps import split
 
 logger = logging.getLogger("nano")
 make: Any = runpy.run_path(str(Path(__file__).with_name("make.py")))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from selftrain import plugins
 from selftrain.records import Json, Message, Problem
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 
 sums, products, countdown, inference, translation, instructions = (
     plugins.load("data", name) for name in ("sums", "products", "countdown", "inference", "translation", "instructions")

@@ -8,7 +8,7 @@ from pathlib import Path
 from selftrain.backends import models
 from selftrain.backends.local import LocalBackends
 from selftrain.lab import AskedModel, EngineModel, Sampler
-from selftrain.runfile import run_file
+from selftrain.loop.runfile import run_file
 
 
 @contextlib.contextmanager

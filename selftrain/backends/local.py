@@ -12,9 +12,9 @@ from selftrain.backends import models
 from selftrain.backends.arguments import vllm_names
 from selftrain.errors import ConfigError, near
 from selftrain.lab import Sampler, Tokens, Trainer, Verifiers
+from selftrain.loop.runfile import RunFile
 from selftrain.records import Json, digest
-from selftrain.runfile import RunFile
-from selftrain.verify import LoadedVerifier, load_verifier, parse_spec
+from selftrain.verification.verify import LoadedVerifier, load_verifier, parse_spec
 
 SMALL = 5_000_000
 """Parameters up to which `sampler: auto` takes the transformers sampler: there vLLM's overhead is the larger part."""

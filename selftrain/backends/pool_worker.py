@@ -14,7 +14,7 @@ from selftrain.backends.pool import ANSWERED, Answer, Described, Judged, Order, 
 from selftrain.backends.process import die_with_owner, owner_pipe
 from selftrain.errors import PluginError
 from selftrain.records import Score
-from selftrain.verify import LONGEST_WHY, LoadedVerifier, load_verifier, storable
+from selftrain.verification.verify import LONGEST_WHY, LoadedVerifier, load_verifier, storable
 
 
 def main(memory: int) -> None:

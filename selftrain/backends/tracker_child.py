@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from selftrain.backends import process
+from selftrain.loop.runfile import read_file
 from selftrain.records import digest
-from selftrain.runfile import read_file
 
 SENT = "sent.json"
 

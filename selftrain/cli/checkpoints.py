@@ -22,7 +22,7 @@ def export(
     ] = "auto",
 ) -> None:
     """Export an improved checkpoint with its model card; a merge that changes what the model says is refused."""
-    from selftrain.release import export_round
+    from selftrain.after.release import export_round
 
     number = _number(round)
     with out.status("exporting, and comparing what was trained with what is exported"):
@@ -41,7 +41,7 @@ def export_data(
     push: Annotated[str | None, typer.Option(help="A hub repository to push to.")] = None,
 ) -> None:
     """Export the rows that a round was trained on, as a data set with its card."""
-    from selftrain.rowset import export_rows
+    from selftrain.after.rowset import export_rows
 
     with out.status("exporting rows"):
         exported = export_rows(folder, to, round=_number(round), push=push)
@@ -83,7 +83,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure any model by a run's protocol, or by tasks of lm-evaluation-harness."""
-    from selftrain import measure, progress, runfile
+    from selftrain.loop import measure, progress, runfile
 
     if lm_eval is not None:
         if settings or against or like:

@@ -11,7 +11,7 @@ from selftrain.cli.console import AsJson, Said, Settings, out
 from selftrain.errors import Blocked
 
 if TYPE_CHECKING:
-    from selftrain import controlled
+    from selftrain.loop import controlled
 
 
 def run(
@@ -28,7 +28,8 @@ def run(
     controls: Annotated[bool, typer.Option("--controls", help="Then run its controls, at the same budget.")] = False,
 ) -> None:
     """Launch a self-training run, or go on with an interrupted one."""
-    from selftrain import config, controlled, launch, progress, runfile, summary
+    from selftrain.after import summary
+    from selftrain.loop import config, controlled, launch, progress, runfile
 
     given = runfile.overrides(settings or [])
     named: dict[str, Any] = {"model": model, "data": data, "eval": eval, "out": out_folder and str(out_folder)}
@@ -70,7 +71,7 @@ def run(
 
 
 def _print_controls(beside: "controlled.Beside") -> None:
-    from selftrain import controlled
+    from selftrain.loop import controlled
 
     out.print(controlled.table(beside))
     for line in controlled.notes(beside):
@@ -79,7 +80,9 @@ def _print_controls(beside: "controlled.Beside") -> None:
 
 def status(folder: Annotated[Path, typer.Argument(help="A run's folder.")], as_json: AsJson = False) -> None:
     """Say where a run stands: rounds, stages, counts, metrics, and what its monitors say."""
-    from selftrain import controlled, launch, monitors, summary
+    from selftrain import monitors
+    from selftrain.after import summary
+    from selftrain.loop import controlled, launch
     from selftrain.store import Store
 
     found = launch.Run.open(folder)

@@ -17,8 +17,8 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Say where a training row comes from: samples, verdicts, rules. Or what became of a sample or a problem."""
-    from selftrain import explained
-    from selftrain.explain import explain
+    from selftrain.after import explained
+    from selftrain.after.explain import explain
 
     found = explain(folder, id)
     if as_json:
@@ -38,8 +38,8 @@ def fork(
     as_json: AsJson = False,
 ) -> None:
     """Make a new run that shares a run's first rounds and goes on with other settings."""
-    from selftrain import runfile
-    from selftrain.fork import fork
+    from selftrain.after.fork import fork
+    from selftrain.loop import runfile
 
     made = fork(folder, to, runfile.overrides(settings or []), from_round=from_round, watcher=Said())
     command = f"selftrain run {to / 'run.yaml'}"
@@ -61,7 +61,7 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Say which checkpoints' weights could be freed, and how many bytes; free them with --yes."""
-    from selftrain.gc import tidy
+    from selftrain.after.gc import tidy
 
     done = tidy(folder, keep, yes=yes)
     if as_json:
@@ -75,7 +75,7 @@ def runs(
     folder: Annotated[Path, typer.Argument(help="A folder of runs.")] = Path("runs"), as_json: AsJson = False
 ) -> None:
     """List the runs of a folder: recipe, model, data, state, rounds, best metric, disk."""
-    from selftrain.runs import notes, runs, table
+    from selftrain.after.runs import notes, runs, table
 
     found = runs(folder)
     if as_json:
@@ -94,7 +94,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Say what is other in a second run: settings, versions, metrics with paired intervals."""
-    from selftrain.diff import diff
+    from selftrain.after.diff import diff
 
     found = diff(first, second)
     if as_json:

@@ -28,12 +28,12 @@ def verify(
     if check == (source is not None) or (check and target):
         raise UserError("say either --in FILE, to judge its responses, or --check, to test the verifier")
     if source is not None:
-        from selftrain.verify_file import verify_file
+        from selftrain.verification.verify_file import verify_file
 
         found = verify_file(verifier, source, target if target else sys.stdout, model=model)
         typer.echo(json.dumps(asdict(found)) if as_json else str(found))
         return
-    from selftrain import conformance
+    from selftrain.verification import conformance
 
     with err.status("testing it"):
         report = conformance.check(verifier, model=model)
@@ -51,8 +51,8 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Measure how often a verifier is wrong, on responses with labels."""
-    from selftrain import audit as auditing
-    from selftrain import progress
+    from selftrain.loop import progress
+    from selftrain.verification import audit as auditing
 
     with progress.watcher(err) as watcher:
         found = auditing.audit(verifier, labelled, against=against, out=target, model=model, watcher=watcher)
@@ -68,8 +68,8 @@ def reverify(
     as_json: AsJson = False,
 ) -> None:
     """Judge a run's stored samples by another verifier, without sampling; the run is only read."""
-    from selftrain import progress
-    from selftrain import reverify as again
+    from selftrain.loop import progress
+    from selftrain.verification import reverify as again
 
     with progress.watcher(err) as watcher:
         found = again.reverify(folder, verifier, round=round, out=target, model=model, watcher=watcher)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from selftrain import rates
 from selftrain.monitors import FEWEST, Reading, below, missing, reading
 from selftrain.observed import Columns, Observed
+from selftrain.verification import rates
 
 FLOOR = 0.5
 """Precision below which more of what passes is wrong than right."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from selftrain import controlled
+from selftrain.loop import controlled
 from selftrain.report import figures
 from selftrain.report.parts import Figure, Grid, Section, Table, Text, count, interval, percent
 from selftrain.report.view import View

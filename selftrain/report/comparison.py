@@ -6,8 +6,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from selftrain import statistics, summary
-from selftrain.plan import duration
+from selftrain import statistics
+from selftrain.after import summary
+from selftrain.loop.plan import duration
 from selftrain.records import Metric
 from selftrain.report import alarms, figures, spending
 from selftrain.report.browse import PER_ROUND, PROMPT, SAMPLES, TEXT, choices, problems_of, samples_of

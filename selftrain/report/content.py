@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from selftrain import summary
-from selftrain.plan import duration
+from selftrain.after import summary
+from selftrain.loop.plan import duration
 from selftrain.recipe import Recipe
 from selftrain.report import accuracy, alarms, beside, coverage, flow, responses, settings, spending, verdicts
 from selftrain.report.parts import Section, count, interval, percent

@@ -17,8 +17,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import duckdb
 
-from selftrain import controlled
 from selftrain.errors import SelftrainError, UserError
+from selftrain.loop import controlled
 from selftrain.records import digest
 from selftrain.report import page
 from selftrain.report.browse import choices, problems_of, samples_of, search

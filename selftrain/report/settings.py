@@ -2,9 +2,9 @@
 
 import yaml
 
-from selftrain.card import PACKAGES
-from selftrain.controller import segments
-from selftrain.plan import words
+from selftrain.after.card import PACKAGES
+from selftrain.loop.controller import segments
+from selftrain.loop.plan import words
 from selftrain.recipe import Recipe
 from selftrain.records import Checkpoint
 from selftrain.report.parts import Code, Section, Table, Text

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from selftrain.plan import duration
+from selftrain.loop.plan import duration
 from selftrain.report import figures
 from selftrain.report.parts import Figure, Grid, Section, Table, count
 from selftrain.report.view import View

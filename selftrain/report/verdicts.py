@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from selftrain.rates import share
 from selftrain.report import figures
 from selftrain.report.parts import Figure, Grid, Section, Table, Text, count, interval, percent
 from selftrain.report.view import View
 from selftrain.statistics import Estimate
+from selftrain.verification.rates import share
 
 STATUSES = ("pass", "fail", "scored", "abstain", "error", "timeout")
 

@@ -8,14 +8,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from selftrain import config, monitors
+from selftrain import monitors
 from selftrain.errors import SelftrainError
-from selftrain.keys import decoded
-from selftrain.launch import Run
+from selftrain.loop import config
+from selftrain.loop.keys import decoded
+from selftrain.loop.launch import Run
+from selftrain.loop.runfile import read_yaml
 from selftrain.monitors import Reading
 from selftrain.recipe import Recipe, Stage
 from selftrain.report.database import Database
-from selftrain.runfile import read_yaml
 from selftrain.store import Store
 
 

@@ -8,8 +8,8 @@ from selftrain.lab import Lab, Tokens
 from selftrain.recipe import Resource, Stage
 from selftrain.records import Ids, Pick, Quarantined, Row, Sample, Segment, Verdict, digest
 from selftrain.round import Attempt, Part, judged_by
-from selftrain.steps import pattern, split
 from selftrain.templates import cites_hint
+from selftrain.verification.steps import pattern, split
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from selftrain.answers import normal
 from selftrain.errors import RecipeError
 from selftrain.lab import Lab
 from selftrain.proposals import Ask, Asked, Maker
@@ -13,6 +12,7 @@ from selftrain.recipe import Stage
 from selftrain.records import Problem, Quarantined, Sample, Verdict, digest, seed_of
 from selftrain.round import Attempt, Part
 from selftrain.rules import Rule, judging, name_of
+from selftrain.verification.answers import normal
 
 
 @dataclass(frozen=True, kw_only=True)

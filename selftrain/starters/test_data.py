@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from selftrain.problems import load_problems
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 
 DATA = str(Path(__file__).with_name("NAME.py"))
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from selftrain import config, launch
+from selftrain.loop import config, launch
 
 RECIPE = str(Path(__file__).with_name("NAME.py"))
 SMALL = {"model": "nano", "data": "sums", "pool": 16, "valid": 8, "test": 8, "max_new_tokens": 48}

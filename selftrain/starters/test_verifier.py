@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from selftrain.conformance import check
 from selftrain.records import Problem
-from selftrain.verify import load_verifier
+from selftrain.verification.conformance import check
+from selftrain.verification.verify import load_verifier
 
 VERIFIER = str(Path(__file__).with_name("NAME.py"))
 

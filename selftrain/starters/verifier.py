@@ -6,8 +6,8 @@ The final answer is what the response marks (`#### 18`, `\boxed{18}`), else its 
 
 from dataclasses import dataclass
 
-from selftrain.answers import marked, normal
 from selftrain.records import Case, Problem, Score
+from selftrain.verification.answers import marked, normal
 
 time_limit = 5.0
 """Seconds for one response; a response that takes longer is a timeout, which is not a fail."""

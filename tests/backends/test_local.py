@@ -5,8 +5,8 @@ import pytest
 
 from selftrain.backends.local import LocalBackends
 from selftrain.backends.models import resolve
+from selftrain.loop.runfile import RunFile
 from selftrain.records import Json
-from selftrain.runfile import RunFile
 
 
 def identity(tmp_path: Path, verifier: str) -> Json:
@@ -27,7 +27,7 @@ def test_a_verifiers_identity_follows_its_source_its_parts_and_what_it_shares(
     number = identity(tmp_path, "number")
     changed = tmp_path / "answers.py"
     changed.write_text("# other rules")
-    monkeypatch.setattr("selftrain.answers.__file__", str(changed))
+    monkeypatch.setattr("selftrain.verification.answers.__file__", str(changed))
     assert identity(tmp_path, "number") != number
 
 

@@ -295,7 +295,7 @@ def test_a_verifier_of_an_installed_package_judges_in_a_worker(tmp_path: Path) -
     (metadata / "entry_points.txt").write_text("[selftrain.plugins]\nacme = acme_selftrain\n")
     (tmp_path / "in.jsonl").write_text('{"id": "a", "response": "YES"}\n{"id": "b", "response": "no"}\n')
     program = (
-        "import sys; from pathlib import Path; from selftrain.verify_file import verify_file\n"
+        "import sys; from pathlib import Path; from selftrain.verification.verify_file import verify_file\n"
         "verify_file('acme/loud', Path(sys.argv[1]), sys.stdout, workers=1)\n"
     )
     out = subprocess.run(

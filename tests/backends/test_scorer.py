@@ -18,7 +18,7 @@ from selftrain.backends.pool import VerifierPool
 from selftrain.backends.scorer import ScorerProcess
 from selftrain.errors import EngineError, ModelError, PluginError
 from selftrain.records import Message, Problem, Sample
-from selftrain.steps import split
+from selftrain.verification.steps import split
 from tests.backends import tiny
 from tests.verifiers.asked import samples
 

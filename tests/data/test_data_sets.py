@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from selftrain import plugins
-from selftrain.answers import normal
 from selftrain.backends.sandbox import open_sandbox
 from selftrain.lab import Sandbox
 from selftrain.problems import Splits, load_problems
 from selftrain.records import Json, Problem
-from selftrain.verify import load_verifier
+from selftrain.verification.answers import normal
+from selftrain.verification.verify import load_verifier
 
 NAMES = sorted(plugins.available("data"))
 

@@ -16,8 +16,8 @@ from selftrain import plugins
 from selftrain.errors import DataError
 from selftrain.problems import load_problems
 from selftrain.records import Problem
-from selftrain.sentences import words as words_of
-from selftrain.verify import load_verifier
+from selftrain.verification.sentences import words as words_of
+from selftrain.verification.verify import load_verifier
 
 products, countdown, inference, translation, instructions = SETS = [
     plugins.load("data", name) for name in ("products", "countdown", "inference", "translation", "instructions")

@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from selftrain import config, plugins
+from selftrain import plugins
 from selftrain.backends.models import describe, resolve
+from selftrain.loop import config
 from selftrain.records import Row
 from selftrain.store import Store
 from selftrain.tables import read

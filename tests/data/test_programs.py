@@ -12,7 +12,7 @@ from selftrain.errors import DataError
 from selftrain.lab import Sandbox
 from selftrain.problems import load_problems
 from selftrain.records import Problem
-from selftrain.verify import LoadedVerifier, load_verifier
+from selftrain.verification.verify import LoadedVerifier, load_verifier
 
 programs = plugins.load("data", "programs")
 

@@ -16,7 +16,7 @@ from selftrain.records import Metric, Pick, Row, Sample, Verdict
 from selftrain.rules import AtMost, finished
 from selftrain.stages import Generate, Gold, Propose, Select, Train, Verify
 from selftrain.testing import FakeBackends, adds, fake_run, sums
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 from tests.pipelines.stored import kept, made, problems, read, samples, texts, trained_on, unlabelled, with_stage
 
 SMALL: dict[str, Any] = {"samples": 4, "max_new_tokens": 40}

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from selftrain import config
+from selftrain.loop import config
 from selftrain.records import Problem
 from selftrain.testing import FakeBackends, adds, fake_run, sums
 

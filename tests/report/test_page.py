@@ -16,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import Markup
 
-from selftrain import controlled, report
-from selftrain.budget import Spent
-from selftrain.controlled import Beside, Result
+from selftrain import report
+from selftrain.after.summary import sentence
+from selftrain.loop import controlled
+from selftrain.loop.budget import Spent
+from selftrain.loop.controlled import Beside, Result
 from selftrain.records import Pick, Problem, Sample, Verdict
 from selftrain.report import beside, page, verdicts
 from selftrain.report.browse import FILTERS, search
@@ -28,7 +30,6 @@ from selftrain.report.subset import subset
 from selftrain.report.view import View, is_locked
 from selftrain.statistics import Estimate
 from selftrain.store import Store
-from selftrain.summary import sentence
 from tests.front_door import call, refused
 from tests.report.chromium import Browser, Keys, chromium
 from tests.report.made import NASTY, make_run

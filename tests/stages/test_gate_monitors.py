@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from selftrain import config
 from selftrain.errors import RecipeError
-from selftrain.keys import decoded, encoded
+from selftrain.loop import config
+from selftrain.loop.keys import decoded, encoded
 from selftrain.monitors import available
 from selftrain.recipe import Recipe
 from selftrain.records import Decision

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from selftrain.records import Message, Problem, Sample, Score
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 
 
 class Answering:

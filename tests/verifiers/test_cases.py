@@ -9,7 +9,7 @@ import pytest
 
 from selftrain.plugins import available
 from selftrain.records import Case, Problem, Sample, Score, digest
-from selftrain.verify import Give, load_verifier, nothing
+from selftrain.verification.verify import Give, load_verifier, nothing
 
 
 def problem_of(case: Case) -> Problem:

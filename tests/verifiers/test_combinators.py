@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from selftrain.errors import PluginError
 from selftrain.records import Problem, Score
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 from tests.verifiers.group import group
 
 SAYS = """

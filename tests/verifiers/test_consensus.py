@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from selftrain.backends.pool import VerifierPool
 from selftrain.errors import PluginError
 from selftrain.records import Problem, Score
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 from tests.verifiers.group import group
 
 loaded = lru_cache(load_verifier)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftrain.records import Problem, Score
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 
 GAME: dict[str, Any] = {"numbers": [3, 4, 6, 8], "target": 24}
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from selftrain import lab, plugins
 from selftrain.backends.sandbox import open_sandbox
 from selftrain.records import Problem, Score
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 from tests.verifiers.group import group
 
 CROSS: Any = plugins.load("verifier", "cross_tests")

@@ -12,7 +12,7 @@ import pytest
 from selftrain import plugins
 from selftrain.backends.sandbox import BoxedSandbox, open_sandbox
 from selftrain.records import JsonValue, Problem, Score
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 
 COUNTDOWN = {"numbers": [4, 6, 2], "target": 26, "gym": {"task": "countdown", "settings": {}}}
 

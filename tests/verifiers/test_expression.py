@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from selftrain.records import Problem
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 
 TABLES = Path(__file__).parent / "math_verify" / "tables.jsonl"
 ROWS: list[dict[str, Any]] = [json.loads(line) for line in TABLES.read_text(encoding="utf-8").splitlines()]

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftrain.records import Problem, Score
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from selftrain.errors import PluginError
-from selftrain.judging import pairs
 from selftrain.records import Problem
-from selftrain.verify import load_verifier
+from selftrain.verification.judging import pairs
+from selftrain.verification.verify import load_verifier
 from tests.verifiers.asked import Answering, judged
 
 SUM = Problem.of("What is 2+2?", answer="4")

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from selftrain.propositions import Formula, Operation, read_formula
 from selftrain.records import Problem, Score
-from selftrain.verify import load_verifier
-from tests.test_propositions import written
+from selftrain.verification.propositions import Formula, Operation, read_formula
+from selftrain.verification.verify import load_verifier
+from tests.verification.test_propositions import written
 
 pytest.importorskip("z3")
 
@@ -125,7 +125,7 @@ def test_smtlib_that_cannot_be_read_is_an_error(conclusion: str) -> None:
 def test_without_z3_the_extra_is_named() -> None:
     code = (
         "import sys; sys.modules['z3'] = None\n"
-        "from selftrain.errors import PluginError\nfrom selftrain.verify import load_verifier\n"
+        "from selftrain.errors import PluginError\nfrom selftrain.verification.verify import load_verifier\n"
         "try:\n    load_verifier('logic')\nexcept PluginError as error:\n    print(error)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

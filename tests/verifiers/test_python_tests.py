@@ -10,9 +10,9 @@ import pytest
 from selftrain import plugins
 from selftrain.backends.pool import VerifierPool
 from selftrain.backends.sandbox import BoxedSandbox, open_sandbox
-from selftrain.programs import code_in, completed
 from selftrain.records import Problem, Sample, Score, Verdict
-from selftrain.verify import load_verifier
+from selftrain.verification.programs import code_in, completed
+from selftrain.verification.verify import load_verifier
 from tests.attacks.spoofing import SPOOFS
 from tests.verifiers.broken import KINDS, broken
 

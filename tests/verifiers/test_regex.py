@@ -5,7 +5,7 @@ import pytest
 from selftrain.backends.pool import VerifierPool
 from selftrain.errors import PluginError
 from selftrain.records import Problem
-from selftrain.verify import load_verifier
+from selftrain.verification.verify import load_verifier
 from tests.verifiers.group import group
 
 

@@ -1,0 +1,1 @@
+"""A run's life after its rounds: to look into it, compare, fork, thin out, and take a checkpoint away."""

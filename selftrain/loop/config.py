@@ -1,0 +1,255 @@
+"""The run file and its overrides: one name space for everything that can be set.
+
+A key means, in this order: a key of the run file; `stage.field`, a field of one of the recipe's stages; an argument of
+the recipe; an argument of vLLM's engine or of TRL's config, passed through by name. What means nothing is refused, with
+the near names.
+"""
+
+import inspect
+import traceback
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from selftrain import plugins
+from selftrain.backends.arguments import lora_names, trl_names, vllm_names
+from selftrain.errors import ConfigError, PluginError, RecipeError, UserError, near
+from selftrain.loop import controls
+from selftrain.loop.runfile import RunFile, place, read_file, read_yaml, run_file, verifier_spec
+from selftrain.recipe import Recipe, Stage
+from selftrain.stages import Audit
+from selftrain.templates import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A run file with everything resolved: what the controller runs."""
+
+    file: RunFile
+    recipe: Recipe
+    args: Mapping[str, Any]
+    """The recipe's arguments, defaults included."""
+    stages: Mapping[str, Mapping[str, Any]]
+    """Overrides of stage fields, by stage."""
+    protocol: Protocol
+
+    def as_file(self) -> dict[str, Any]:
+        """Return it as a run file that gives the same run."""
+        said = self.file.model_dump(mode="json", exclude_none=True)
+        return {**said, **{k: _plain(v) for k, v in self.args.items()}, **{k: dict(v) for k, v in self.stages.items()}}
+
+
+def load(recipe_or_file: str, settings: Mapping[str, Any], *, preset: str | None = None) -> Job:
+    """Return the job that a recipe's name or a run file describes, with settings that go before the file's.
+
+    Raises ConfigError, PluginError or RecipeError, each with one line that says what to change.
+    """
+    given: dict[str, Any] = {"recipe": recipe_or_file}
+    if recipe_or_file.endswith((".yaml", ".yml")):
+        given = read_file(Path(recipe_or_file))
+    asked = {**given, **settings}
+    module = plugins.load("recipe", _text(asked.get("recipe"), "recipe"))
+    accepted = inspect.signature(module.recipe).parameters
+    # A preset goes with any recipe: what this one has no argument for is left out of it.
+    fitting = {key: value for key, value in _preset(preset).items() if key in accepted or not _an_argument(key)}
+    return resolve(module, [fitting, given, settings])
+
+
+def stored(root: Path) -> Job:
+    """Return the job of a run's folder, as it was resolved."""
+    asked = read_file(root / "run.yaml")
+    return load(str(asked["recipe"]), {key: value for key, value in asked.items() if key != "recipe"})
+
+
+def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
+    """Put layers of settings, later ones first in rank, into the recipe, its stages and the run file."""
+    accepted = inspect.signature(module.recipe).parameters
+    shadowing = set(accepted) & set(RunFile.model_fields)
+    if shadowing:
+        raise RecipeError(f"the recipe's argument {sorted(shadowing)[0]!r} is a key of the run file; rename it")
+    said: dict[str, Any] = {}
+    args: dict[str, Any] = {}
+    rest: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            head, _, tail = key.partition(".")
+            if head in RunFile.model_fields:
+                place(said, head, tail, value)
+            elif key in accepted:
+                args[key] = _checked(accepted[key].annotation, value, key)
+            else:
+                rest[key] = value
+    recipe = _built(module, args)
+    names = _stage_fields(recipe)
+    taken = set(names) & set(RunFile.model_fields)
+    if taken:
+        raise RecipeError(f"a stage is named {sorted(taken)[0]!r}, which is a key of the run file; rename it")
+    overridden: dict[str, dict[str, Any]] = {}
+    for key, value in rest.items():
+        _place(key, value, names, said, overridden, known=[*RunFile.model_fields, *accepted])
+    file = run_file(said)
+    recipe = _applied(recipe, overridden, file)
+    if file.control is not None:
+        recipe = controls.transformed(recipe, file.control)
+    recipe.check()
+    _check_models(file, recipe)
+    defaults = {k: p.default for k, p in accepted.items() if p.default is not inspect.Parameter.empty}
+    return Job(file=file, recipe=recipe, args={**defaults, **args}, stages=overridden, protocol=file.prompt.protocol())
+
+
+def _built(module: ModuleType, args: Mapping[str, Any]) -> Recipe:
+    try:
+        recipe = module.recipe(**args)
+    except UserError:
+        raise
+    except Exception as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{line.filename} line {line.lineno}"
+        raise PluginError(f"the recipe fails at {where}: {type(error).__name__}: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise PluginError(f"recipe() of {module.__file__} must return a Recipe, not {type(recipe).__name__}")
+    return recipe
+
+
+def _place(
+    key: str,
+    value: Any,
+    names: Mapping[str, Mapping[str, Any]],
+    said: dict[str, Any],
+    overridden: dict[str, dict[str, Any]],
+    known: Sequence[str],
+) -> None:
+    """Put a key that is neither the run file's nor the recipe's where it belongs."""
+    head, _, tail = key.partition(".")
+    if head in names:
+        changes = {tail: value} if tail else value
+        if not isinstance(changes, Mapping):
+            raise ConfigError(f"{key} is a stage; set one of its fields ({', '.join(names[head])})")
+        for field, setting in changes.items():
+            top = str(field).partition(".")[0]
+            if top not in names[head]:
+                raise ConfigError(f"stage {head!r} has no field {top!r}{near(top, names[head])}")
+            overridden.setdefault(head, {})[str(field)] = setting
+        return
+    engine, config = key in _engine_names(), key in trl_names()
+    if engine and config:
+        raise ConfigError(f"{key} is an argument of both vLLM and TRL; write sampler.{key} or trainer.{key}")
+    if engine or config:
+        place(said, "sampler" if engine else "trainer", key, value)
+        return
+    candidates = [*known, *names, *(f"{stage}.{field}" for stage, found in names.items() for field in found)]
+    best = get_close_matches(key, [*candidates, *_engine_names(), *trl_names()], n=3, cutoff=0.6)
+    raise ConfigError(
+        f"unknown setting {key!r}"
+        + (
+            f"; did you mean {', '.join(best)}?"
+            if best
+            else f" (stages: {', '.join(names)}; arguments: {', '.join(known)})"
+        )
+    )
+
+
+def _applied(recipe: Recipe, overridden: Mapping[str, Mapping[str, Any]], file: RunFile) -> Recipe:
+    """Return the recipe with stage overrides, the trainer's arguments and the draw put in."""
+    arguments = {k: v for k, v in file.trainer.items() if k not in ("launch", "python")}
+
+    def change(stage: Stage) -> Stage:
+        # A stage that trains takes the run's TRL arguments; what the user says goes before the recipe's own.
+        if "trainer" in stage.uses and arguments:
+            stage = with_fields(stage, {"settings": {**getattr(stage, "settings", {}), **arguments}})
+        return with_fields(stage, overridden.get(stage.name, {}))
+
+    changed = replace(recipe.changed(change), audit=recipe.audit or Audit())
+    return replace(changed, draw=file.draw) if file.draw is not None else changed
+
+
+def with_fields(stage: Stage, changes: Mapping[str, Any]) -> Stage:
+    """Return a stage with fields changed; `field.name` sets one entry of a field that is a mapping."""
+    hints = typing.get_type_hints(type(stage))
+    values: dict[str, Any] = {}
+    for key, value in changes.items():
+        field, _, entry = key.partition(".")
+        if entry:
+            value = {**values.get(field, getattr(stage, field)), entry: value}
+        if field == "by":
+            value = verifier_spec(value)
+        if field == "lora":
+            unknown = [name for name in value if name not in lora_names()]
+            if unknown:
+                raise ConfigError(f"LoRA has no setting {unknown[0]!r}{near(unknown[0], lora_names())}")
+        values[field] = _checked(hints[field], value, f"{stage.name}.{key}")
+    return replace(stage, **values) if values else stage
+
+
+def _stage_fields(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """Stage name -> the names of its fields, for the stages a run file can set."""
+    every = [*recipe.before, *recipe.given(), *recipe.after]
+    return {stage.name: {f.name: f for f in fields(stage) if f.name != "name"} for stage in every}
+
+
+def _check_models(file: RunFile, recipe: Recipe) -> None:
+    for name in file.model:
+        if name not in recipe.models:
+            raise ConfigError(f"the recipe has no model {name!r}{near(name, recipe.models)}")
+    fixed = file.sampler.get("kind") == "server" and file.sampler.get("update", "none") == "none"
+    if fixed and recipe.rounds > 1:
+        raise ConfigError("a server whose weights cannot be changed (update: none) allows rounds=1 only")
+
+
+def _an_argument(key: str) -> bool:
+    """Whether a key can only be a recipe's argument."""
+    return "." not in key and key not in {*RunFile.model_fields, *_engine_names(), *trl_names()}
+
+
+def _preset(name: str | None) -> Mapping[str, Any]:
+    """Return a preset's settings: a YAML file that lies beside the recipes."""
+    if name is None:
+        return {}
+    known = plugins.presets()
+    if name not in known:
+        raise ConfigError(f"there is no preset {name!r}{near(name, known)}; presets: {', '.join(known) or 'none'}")
+    return read_yaml(known[name])
+
+
+def _checked(hint: Any, value: Any, key: str) -> Any:
+    if hint is inspect.Parameter.empty:
+        return value
+    try:
+        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{key}={value!r}: {first['msg'][0].lower() + first['msg'][1:]}") from None
+    except Exception as error:  # a hint that has no reading as data, such as a rule
+        raise ConfigError(f"{key} cannot be set from a run file ({type(error).__name__}); write a recipe") from error
+
+
+def _text(value: Any, key: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{key} must be a name, but is {value!r}")
+    return value
+
+
+def _plain(value: Any) -> Any:
+    """Return a recipe's argument as YAML can hold it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(each) for each in _ordered(value)]
+    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _engine_names() -> frozenset[str]:
+    return vllm_names() if find_spec("vllm") else frozenset()
+
+
+def _ordered(values: Iterable[Any]) -> list[Any]:
+    return sorted(values) if isinstance(values, set) else list(values)

@@ -1,0 +1,358 @@
+"""Launch a run: resolve what was asked, check it, write it down, and let the controller go."""
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, replace
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from selftrain import contamination, problems
+from selftrain.after import standing
+from selftrain.after.retention import Keep, collect
+from selftrain.backends import models
+from selftrain.backends.local import LocalBackends
+from selftrain.errors import Blocked, ConfigError, StoreError
+from selftrain.history import read_history
+from selftrain.lab import Lab
+from selftrain.loop import config
+from selftrain.loop.controller import Controller, Limits, Watcher
+from selftrain.loop.plan import Plan, Size, cores, make_plan
+from selftrain.loop.runfile import RunFile
+from selftrain.loop.tracking import check as check_trackers
+from selftrain.loop.tracking import tracking
+from selftrain.monitors import Reading, read
+from selftrain.recipe import Stage
+from selftrain.records import Checkpoint, Json, Metric, Problem, digest
+from selftrain.round import PROBLEMS, History, RoundResult
+from selftrain.store import FORMAT, Store, write_text
+from selftrain.verification.verify import load_verifier
+
+
+class Quiet:
+    """A watcher that says nothing."""
+
+    def say(self, text: str) -> None:
+        """Drop it."""
+
+    def begin(self, stage: str, total: int, done: int) -> None:
+        """Drop it."""
+
+    def advance(self, stage: str, units: int) -> None:
+        """Drop it."""
+
+    def end(self, stage: str, text: str) -> None:
+        """Drop it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run on disk, finished or not."""
+
+    root: Path
+    history: History
+    ended: str = ""
+    """Why it stopped before its rounds were done, or '' ."""
+
+    @classmethod
+    def open(cls, root: Path | str) -> "Run":
+        """Return a run by its folder; raises StoreError if there is none."""
+        return cls(root=Path(root), history=read_history(Store.open(root)))
+
+    @property
+    def best(self) -> int:
+        """The best round; 0 is the base model."""
+        return self.history.best
+
+    @property
+    def improved(self) -> bool:
+        """Whether some round was accepted, or no gate asked."""
+        decided = [r.decision for r in self.history.rounds if r.decision is not None]
+        return not decided or any(decision.outcome == "accepted" for decision in decided)
+
+    def metric(self, name: str, *, split: str = "test", round: int | None = None) -> Metric | None:
+        """Return a metric of a round, of the best one by default."""
+        wanted = self.best if round is None else round
+        for place, result in enumerate(self.history.rounds):
+            if result.number == wanted:
+                return self.history.metric(name, split=split, round=place)
+        return None
+
+    def monitors(self) -> list[Reading]:
+        """Return what every monitor measures, round by round; those with an `alarm` say what was met and what to do."""
+        return read(self.root)
+
+    def checkpoint(self, round: int | None = None, *, model: str = "policy") -> Checkpoint:
+        """Return a model's checkpoint as a round left it, by default the best round."""
+        wanted = self.best if round is None else round
+        rounds = tuple(r for r in self.history.rounds if r.number <= wanted)
+        if not rounds or rounds[-1].number != wanted:
+            known = ", ".join(str(r.number) for r in self.history.rounds)
+            raise StoreError(f"{self.root} has no round {wanted}; it has {known or 'none'}")
+        return History(rounds).checkpoint(model, "latest")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A job that has passed every check and can be shown or executed."""
+
+    job: config.Job
+    store: Store
+    model: Path
+    splits: problems.Splits
+    backends: LocalBackends
+    plan: Plan
+
+    def execute(self, watcher: Watcher) -> Run:
+        """Run it to its end or a limit; the same job on the same folder goes on where it was."""
+        file = self.job.file
+        with self.store.lock():
+            self.store.check_format()
+            if not self.store.exists():
+                self.write_down(self.store)
+            own, protocol = self.job.recipe.own, self.job.protocol
+            lab = Lab(self.backends, root=self.store.root, seed=file.seed, protocol=protocol, own=own)
+            with standing.going_on(self.store), tracking(self.store.root, file.report_to, watcher) as trackers:
+                try:
+                    self._round_zero(lab)
+                    limits = Limits(hours=file.max_hours, tokens=file.max_tokens)
+
+                    def over(result: RoundResult) -> None:
+                        self._tidied(result)
+                        if trackers is not None:
+                            trackers.look()
+
+                    controller = Controller(self.job.recipe, self.store, lab, watcher, limits, over)
+                    history, ended = controller.go()
+                    # Only now is it sure that nothing stored was made with other settings.
+                    self.write_down(self.store)
+                finally:
+                    lab.close()
+            keep = Keep.of(file.keep_checkpoints)
+            if not ended and not keep.all:
+                collect(self.store, keep, file.keep_checkpoints, rests=True)
+            standing.note(self.store, "paused" if ended else "finished", ended)
+        return Run(root=self.store.root, history=history, ended=ended)
+
+    def write_down(self, store: Store) -> None:
+        """Write what was asked, resolved, and with what it runs."""
+        # Limits are a call's, not the run's: who goes on by this file means to go on.
+        said = {name: value for name, value in self.job.as_file().items() if name not in ("max_hours", "max_tokens")}
+        asked = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+        write_text(store.root / "run.yaml", f"format: {FORMAT}\n{asked}")
+        store.write_json(store.root / "environment.json", environment())
+
+    def _tidied(self, result: RoundResult) -> None:
+        """Free the weights that the run need not keep, when a round is over that others come after."""
+        keep = Keep.of(self.job.file.keep_checkpoints)
+        if not keep.all and result.number < self.job.recipe.rounds:
+            collect(self.store, keep, self.job.file.keep_checkpoints, rests=True)
+
+    def problems_key(self) -> Json:
+        """Return what decides the problems of the run."""
+        asked = {
+            name: getattr(self.job.file, name) for name in ("data", "eval", "pool", "valid", "test", "seed", "shard")
+        }
+        everything = [p for part in (self.splits.train, self.splits.valid, self.splits.test) for p in part]
+        return {**asked, "verifier": self.job.file.verifier, "content": digest([p.id for p in everything])}
+
+    def base_key(self) -> Json:
+        """Return what decides the models that the run begins with."""
+        return {"model": self._given(), "weights": models.describe(self.model)._asdict()}
+
+    def _given(self) -> dict[str, str]:
+        return {name: self.job.file.model.get(name, model.init) for name, model in self.job.recipe.models.items()}
+
+    def _round_zero(self, lab: Lab) -> None:
+        """Store the problems in their shards, and the base models as checkpoints."""
+        file = self.job.file
+        folder = self.store.stage(0, 0, PROBLEMS)
+        parts = (self.splits.train, self.splits.valid, self.splits.test)
+        folder.begin(self.problems_key())
+        if not folder.done():
+            size = file.shard or shard_size(self.job, self.backends)
+            shard = 0
+            for part in parts:
+                for first in range(0, len(part), size):
+                    folder.write(shard, {Problem: part[first : first + size]})
+                    shard += 1
+            folder.finish({"problem": sum(map(len, parts)), "shard": size})
+        base = self.store.stage(0, 1, "base")
+        given = self._given()
+        base.begin(self.base_key())
+        if not base.done():
+            base.write(0, {Checkpoint: [self._base(name, given[name], base.path, lab) for name in given]})
+            base.finish({"checkpoint": len(given)})
+
+    def _base(self, role: str, given: str, folder: Path, lab: Lab) -> Checkpoint:
+        named = self.job.file.model["policy"] if given == "base" else given
+        model = self.model if named == self.job.file.model["policy"] else models.resolve(named)
+        out = folder / ("checkpoint" if model == self.model else f"checkpoint-{role}")
+        id = lab.trainer.prepare(model, out.resolve())
+        return Checkpoint(id=id, path=os.path.relpath(out, self.store.root), role=role, base=id)
+
+
+def run(
+    recipe: str, *, preset: str | None = None, watcher: Watcher | None = None, controls: bool = False, **settings: Any
+) -> Run:
+    """Run a recipe (a name, a path to a .py file, or a run file) and return what came of it.
+
+    Settings are those of the command line: `run("rest_em", model="nano", data="sums", rounds=2, out="runs/x")`; a
+    stage's field is written `**{"generate.temperature": 0.7}`. With `controls` its controls run too, once it is done
+    (`controls.json` in its folder has what came of them). Raises a UserError for wrong input, Blocked when the
+    run refuses to go on, EngineError when an engine failed; the same call goes on where an interrupted one was.
+    """
+    prepared = prepare(config.load(recipe, settings, preset=preset))
+    done = prepared.execute(watcher or Quiet())
+    if controls and not done.ended:
+        from selftrain.loop.controlled import run_beside
+
+        run_beside(prepared, watcher or Quiet())
+    return done
+
+
+def prepare(job: config.Job, watcher: Watcher | None = None) -> Prepared:
+    """Check everything that can be checked before work begins: folder, model, data, contamination, disk."""
+    file = job.file
+    out = file.out or Path("runs") / Path(file.recipe).stem
+    store = Store(out)
+    store.check_format()
+    _check_writable(out)
+    check_trackers(file.report_to)
+    model = models.resolve(file.model["policy"])
+    splits = load_splits(file)
+    hits = contamination.check(splits.train, [*splits.valid, *splits.test], natural=splits.natural)
+    if hits:
+        text = f"{len(hits)} train problems are (nearly) in the held-out splits: " + "; ".join(map(str, hits[:10]))
+        if file.contamination == "block":
+            raise Blocked(f"{text}. Take them out of the data, or say contamination=warn")
+        (watcher or Quiet()).say(f"warning: {text}")
+    own = {p.verifier for p in (*splits.train, *splits.valid, *splits.test)}
+    stages = job.recipe.stages(History())
+    names = own | {str(getattr(s, "by", "")) for s in stages if "verifiers" in s.uses} - {""}
+    asking = {name for name in sorted(names) if "model" in load_verifier(name).asks}
+    _check_asked(stages, asking, own)
+    _check_measured(stages, splits)
+    backends = LocalBackends(file, model, (out / "logs").absolute(), sorted(names))
+    plan = _planned(job, backends, model, splits)
+    _check_disk(out, plan)
+    return Prepared(job=job, store=store, model=model, splits=splits, backends=backends, plan=plan)
+
+
+def load_splits(file: RunFile) -> problems.Splits:
+    """Return the problems of a run file by split."""
+    settings = {name: value for name, value in file.data.items() if name != "name"}
+    sizes = {"train": file.pool, "valid": file.valid, "test": file.test}
+    if file.eval:
+        sizes |= {"valid": 0, "test": 0}
+    found = problems.load_problems(file.data["name"], **sizes, seed=file.seed, settings=settings)
+    if file.eval:
+        other = {name: value for name, value in file.eval.items() if name != "name"}
+        held_out = problems.load_problems(
+            file.eval["name"], train=0, valid=file.valid, test=file.test, seed=file.seed, settings=other
+        )
+        natural = found.natural and held_out.natural
+        found = replace(found, valid=held_out.valid, test=held_out.test, natural=natural)
+    if file.verifier:
+        # Stored problems name their verifier: a path must not depend on where the command was typed.
+        name = str(Path(file.verifier).resolve()) if file.verifier.endswith(".py") else file.verifier
+        train, valid, test = (
+            tuple(replace(p, verifier=name) for p in part) for part in (found.train, found.valid, found.test)
+        )
+        found = replace(found, train=train, valid=valid, test=test)
+    return found
+
+
+def shard_size(job: config.Job, backends: LocalBackends) -> int:
+    """Return how many problems make a shard: twice the engine's concurrency in samples, a minute of work at most."""
+    samples, tokens, _ = max((stage.cost(1) for stage in job.recipe.stages(History())), key=lambda cost: cost.tokens)
+    speed = (3e13 if _cuda() else 7e10 * cores()) / models.describe(backends.model).parameters
+    minute = 60 * min(speed, 5_000 * cores()) / max(1, tokens)
+    return max(1, int(min(2 * backends.concurrency / max(1, samples), minute)))
+
+
+def environment() -> dict[str, Any]:
+    """Return what the run ran with: versions, platform, devices."""
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": cores(),
+        "cuda": _cuda(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "packages": dict(sorted({str(d.metadata["Name"]): d.version for d in distributions()}.items())),
+    }
+
+
+def _planned(job: config.Job, backends: LocalBackends, model: Path, splits: problems.Splits) -> Plan:
+    about = models.describe(model)
+    counts = {split: len(getattr(splits, split)) for split in ("train", "valid", "test")}
+    size = Size(
+        parameters=about.parameters,
+        pool=min(job.recipe.draw or counts["train"], counts["train"]),
+        held_out=counts["valid"] + counts["test"],
+        cuda=_cuda(),
+        cores=cores(),
+    )
+    note = f" ({about.note})" if about.note else ""
+    settings = ", ".join(f"{k}={v}" for k, v in job.file.data.items() if k != "name")
+    facts = {
+        "recipe": f"{job.file.recipe} ({job.recipe.paper})"
+        + (f", control {job.file.control['name']}" if job.file.control else ""),
+        "model": f"{job.file.model['policy']}, {about.parameters / 1e6:,.1f} M parameters{note}",
+        "data": f"{job.file.data['name']}{f' ({settings})' if settings else ''}: "
+        + ", ".join(f"{count} {split}" for split, count in counts.items()),
+        "sampler": f"{backends.kind} ({backends.why})",
+    }
+    return make_plan(job.recipe, size, facts)
+
+
+def _check_asked(stages: Sequence[Stage], asking: Set[str], own: Set[str]) -> None:
+    """Refuse a verifier that asks a model in a stage that names none; `own` are the problems' own verifiers."""
+    for stage in stages:
+        judging = "verifiers" in stage.uses and "sampler" not in stage.uses
+        if judging and isinstance(by := getattr(stage, "by", None), str):
+            for name in sorted(asking & ({by} if by else own)):
+                raise ConfigError(
+                    f"stage {stage.name!r}: verifier {name!r} asks a model; say which, as in {stage.name}.model=policy"
+                )
+
+
+def _check_measured(stages: Sequence[Stage], splits: problems.Splits) -> None:
+    for stage in stages:
+        split = getattr(stage, "split", None)
+        if split is not None and not getattr(splits, split, ()):
+            raise ConfigError(
+                f"stage {stage.name!r} compares rounds on the {split} split, which holds no problem; say {split}=N for"
+                " some"
+            )
+
+
+def _existing(out: Path) -> Path:
+    return next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
+
+
+def _check_writable(out: Path) -> None:
+    existing = _existing(out)
+    if not existing.is_dir():
+        raise StoreError(f"the run folder {out} cannot be made: {existing} is a file; choose another --out")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise StoreError(f"the run folder {out} cannot be written: {existing} is read-only; choose another --out")
+
+
+def _check_disk(out: Path, plan: Plan) -> None:
+    existing = _existing(out)
+    free = shutil.disk_usage(existing).free
+    if free < plan.bytes:
+        raise StoreError(
+            f"the run needs about {plan.bytes / 1e9:.1f} GB, but {existing} has {free / 1e9:.1f} GB free;"
+            " free some, choose another --out, or ask for fewer rounds"
+        )
+
+
+def _cuda() -> bool:
+    return shutil.which("nvidia-smi") is not None and any(Path("/dev").glob("nvidia[0-9]*"))

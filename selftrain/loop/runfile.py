@@ -1,0 +1,195 @@
+"""The run file: what can be said of a run whatever its recipe, and how YAML and `key=value` texts are read."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from selftrain.after.retention import Keep
+from selftrain.backends.arguments import trl_names
+from selftrain.errors import ConfigError, near
+from selftrain.templates import Protocol, Shot
+
+
+class PromptFile(BaseModel):
+    """How every problem is asked."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    suffix: str = ""
+    system: str = ""
+    examples: list[dict[Literal["prompt", "response"], str]] = Field(default_factory=list)
+
+    def protocol(self) -> Protocol:
+        """Return it as the run's protocol."""
+        shots = tuple(Shot(prompt=each["prompt"], response=each["response"]) for each in self.examples)
+        return Protocol(suffix=self.suffix, system=self.system, examples=shots)
+
+
+class RunFile(BaseModel):
+    """What can be said of a run, whatever its recipe."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+    recipe: str
+    """A recipe's name, or a path to a .py file."""
+    model: dict[str, str] = Field(default_factory=lambda: {"policy": "smollm2-135m"})
+    """Name -> a known model's name, a folder or a hub id; a plain text is the policy."""
+    data: dict[str, Any] = Field(default_factory=lambda: {"name": "sums"})
+    """`name` and the data set's own settings; a plain text is the name."""
+    eval: dict[str, Any] | None = None
+    """Other data whose valid and test splits are used instead."""
+    out: Path | None = None
+    pool: int = Field(default=300, ge=1)
+    """Problems to train on."""
+    valid: int = Field(default=150, ge=0)
+    test: int = Field(default=150, ge=0)
+    draw: int | None = Field(default=None, ge=1)
+    """Problems a round, taken in turn from the pool; by default the recipe's choice, usually all."""
+    verifier: str | None = None
+    """Instead of the data set's own."""
+    seed: int = Field(default=0, ge=0)
+    prompt: PromptFile = Field(default_factory=PromptFile)
+    sampler: dict[str, Any] = Field(default_factory=lambda: {"kind": "auto"})
+    """`kind` (auto, vllm, transformers, server) and its own settings; any argument of vLLM's engine."""
+    trainer: dict[str, Any] = Field(default_factory=dict)
+    """Any argument of TRL's config; `launch`: an accelerate config file; `python`: another interpreter."""
+    workers: int | None = Field(default=None, ge=1)
+    """Verifier processes; by default one per core."""
+    time_limit: float | None = Field(default=None, gt=0)
+    """Seconds a verifier may take for one response, instead of its own limit."""
+    shard: int | None = Field(default=None, ge=1)
+    """Problems in a shard; by default twice the engine's concurrency in samples."""
+    contamination: Literal["block", "warn"] = "block"
+    report_to: list[str] = Field(default_factory=list)
+    """Trackers that get all metrics: tensorboard, wandb, mlflow, trackio."""
+    control: dict[str, Any] | None = None
+    """Of a control that `run --controls` has made: its `name`, and the `figures` of the run that it stands beside."""
+    max_hours: float | None = Field(default=None, gt=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Sampled tokens after which the run stops at the next stage boundary."""
+
+    keep_checkpoints: str = "all"
+    """Whose weights stay at the end of each round: all, or best,last and every:K; what is needed always stays."""
+
+    @field_validator("keep_checkpoints")
+    @classmethod
+    def _kept(cls, value: str) -> str:
+        Keep.of(value)
+        return value
+
+    @field_validator("report_to", mode="before")
+    @classmethod
+    def _trackers(cls, value: Any) -> Any:
+        names = value.split(",") if isinstance(value, str) else value or []
+        return [name.strip() for name in names if name.strip() != "none"] if isinstance(names, list) else names
+
+    @field_validator("verifier", mode="before")
+    @classmethod
+    def _spec(cls, value: Any) -> Any:
+        return verifier_spec(value)
+
+
+SHORT = {"model": "policy", "data": "name", "eval": "name", "sampler": "kind"}
+"""Keys of the run file that may be a plain text, and what the text then sets."""
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """Return a run file's keys; raises ConfigError if it isn't there, isn't YAML, or names no recipe."""
+    content = read_yaml(path)
+    if "recipe" not in content:
+        raise ConfigError(f"the run file {path} has no key `recipe`")
+    return {key: value for key, value in content.items() if key != "format"}
+
+
+def overrides(pairs: Sequence[str]) -> dict[str, Any]:
+    """Return `key=value` texts as a mapping, values read as YAML; raises ConfigError for anything else."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"{pair!r} is not a setting; write key=value")
+        try:
+            read = _number(yaml.safe_load(value)) if value else ""
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of {key} is not YAML: {' '.join(str(error).split())}") from error
+        # A plain text keeps the spaces around it: a suffix often begins with one.
+        found[key.strip()] = value if read == value.strip() else read
+    return found
+
+
+def run_file(said: Mapping[str, Any]) -> RunFile:
+    """Return settings as a run file; raises ConfigError for what is wrong in them."""
+    placed: dict[str, Any] = {}
+    for key, value in said.items():
+        head, _, tail = key.partition(".")
+        place(placed, head, tail, value)
+    try:
+        file = RunFile.model_validate(placed)
+    except ValidationError as error:
+        raise ConfigError(_one_line(error)) from None
+    for name in ("data", "eval"):
+        mapping = getattr(file, name)
+        if mapping is not None and not isinstance(mapping.get("name"), str):
+            raise ConfigError(f"{name} needs a name: {name}=sums, or {name}.name=sums")
+    for name in file.trainer:
+        if name not in trl_names() | {"launch", "python"}:
+            raise ConfigError(f"trainer has no setting {name!r}{near(name, trl_names() | {'launch', 'python'})}")
+    kinds = ("auto", "vllm", "transformers", "server")
+    if file.sampler.get("kind", "auto") not in kinds:
+        raise ConfigError(f"sampler is {file.sampler['kind']!r}; it can be {', '.join(kinds)}")
+    return file
+
+
+def place(said: dict[str, Any], head: str, tail: str, value: Any) -> None:
+    """Set head or head.tail; a mapping is merged into what is there, a plain text sets the head's main entry."""
+    if tail:
+        there = said.setdefault(head, {})
+        if not isinstance(there, dict):
+            raise ConfigError(f"{head} was set to {there!r}, so {head}.{tail} has no place")
+        there[tail] = value
+    elif isinstance(value, Mapping):
+        said[head] = {**said.get(head, {}), **value} if isinstance(said.get(head, {}), dict) else dict(value)
+    elif head in SHORT and value is not None:
+        if not isinstance(value, str):
+            value = str(value)
+        said[head] = {**said.get(head, {}), SHORT[head]: value}
+    else:
+        said[head] = value
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return a YAML file's mapping; raises ConfigError if it cannot be read or is none."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no run file {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the run file {path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the run file {path} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"the run file {path} must be a mapping of settings, but is a {type(content).__name__}")
+    return {str(key): value for key, value in content.items()}
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(each) for each in first["loc"])
+    return f"{where}={first['input']!r}: {first['msg'][0].lower() + first['msg'][1:]}"
+
+
+def verifier_spec(value: Any) -> Any:
+    """Return a verifier with settings as the JSON it is known by; YAML reads that as a mapping."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, Mapping) else value
+
+
+def _number(value: Any) -> Any:
+    """Read 1e-4 as a number, which YAML 1.1 takes for a text."""
+    if isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", value):
+        return float(value)
+    return value
