@@ -13,7 +13,6 @@ an earlier call was stopped.
 import argparse
 import csv
 import fcntl
-import json
 import multiprocessing
 import os
 import platform
@@ -28,9 +27,10 @@ from benchmarks.paired import RESULTS, against, commit, outcomes
 from selftrain import plugins, statistics
 from selftrain.errors import SelftrainError
 from selftrain.loop import config
+from selftrain.loop.budget import Spent, spent
 from selftrain.loop.launch import Run
 from selftrain.loop.plan import cores
-from selftrain.records import Sample, digest
+from selftrain.records import digest
 from selftrain.store import Store
 
 PRESETS = {"code_dpo": "nano-programs"}
@@ -73,15 +73,6 @@ class Line:
         return ("as claimed" if seen == self.claim else "against the claim") + chance
 
 
-@dataclass(frozen=True)
-class Budget:
-    """What a run spent on train problems, in all its rounds."""
-
-    sampled: int
-    trained: int
-    steps: int
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
@@ -121,12 +112,12 @@ def _line(name: str, asked: argparse.Namespace) -> Line:
     theirs = Side(control, given, min(int(given.pop("rounds", rounds)), asked.rounds), mine.preset, asked)
     rate, other_rate = mine.chosen(), theirs.chosen()
     own = [mine.made(seed, learning_rate=rate) for seed in range(asked.seeds)]
-    others = [theirs.matched(seed, budget(run), learning_rate=other_rate) for seed, run in enumerate(own)]
+    others = [theirs.matched(seed, spent(Store(run.root)), learning_rate=other_rate) for seed, run in enumerate(own)]
     gains = [against(outcomes(run, last(run)), outcomes(run, 0)) for run in own]
     over = [against(outcomes(run, last(run)), outcomes(off, last(off))) for run, off in zip(own, others, strict=True)]
     gain, _ = statistics.nested(gains)
     difference, p = statistics.nested(over)
-    spent, equal = [budget(run) for run in own], [budget(run) for run in others]
+    mine_spent, equal = ([spent(Store(run.root)) for run in runs] for runs in (own, others))
     return Line(
         recipe=name,
         control=recipe.control,
@@ -135,8 +126,8 @@ def _line(name: str, asked: argparse.Namespace) -> Line:
         base=each([accuracy(run, 0) for run in own]),
         last=each([accuracy(run, last(run)) for run in own]),
         control_last=each([accuracy(run, last(run)) for run in others]),
-        sampled=f"{mean([s.sampled for s in spent]):,} / {mean([s.sampled for s in equal]):,}",
-        trained=f"{mean([s.trained for s in spent]):,} / {mean([s.trained for s in equal]):,}",
+        sampled=f"{mean([s.sampled for s in mine_spent]):,} / {mean([s.sampled for s in equal]):,}",
+        trained=f"{mean([s.trained for s in mine_spent]):,} / {mean([s.trained for s in equal]):,}",
         gain=points(gain),
         over=points(difference),
         value=difference.value,
@@ -180,37 +171,22 @@ class Side:
         found = {rate: self.made(TUNING, learning_rate=rate) for rate in RATES}
         return max(RATES, key=lambda rate: accuracy(found[rate], last(found[rate]), "valid"))
 
-    def matched(self, seed: int, theirs: Budget, **more: Any) -> Run:
+    def matched(self, seed: int, theirs: Spent, **more: Any) -> Run:
         """Return a run with another's budget; as it is by itself where its budget is near to that."""
         plain = self.made(seed, **more)
-        own = budget(plain)
+        own = spent(Store(plain.root))
         found: dict[str, Any] = {}
         if own.sampled and "samples" in config.load(self.name, {}).args and not near(theirs.sampled, own.sampled):
             samples = int(self.settings.get("samples", 8))
             found["samples"] = max(1, round(samples * theirs.sampled / own.sampled))
         if own.trained and theirs.trained and not near(theirs.trained, own.trained):
-            found["max_steps"] = max(1, round(own.steps * theirs.trained / own.trained / self.rounds))
+            steps = sum(sum(each) for each in own.steps.values()) * theirs.trained / own.trained
+            found["max_steps"] = max(1, round(steps / self.rounds))
         return self.made(seed, **more, **found) if found else plain
 
 
 def near(one: int, other: int) -> bool:
     return abs(one - other) <= NEAR * max(one, other)
-
-
-def budget(run: Run) -> Budget:
-    """Return what a run spent, by its own records; evaluations and audits are everyone's and not counted."""
-    store = Store(run.root)
-    stages = [item for number in store.rounds() for item in store.stages(number).items()]
-    sampled = sum(
-        int(folder.summary().get("tokens", 0))
-        for name, folder in stages
-        if not name.startswith(("evaluate", "audit")) and folder.files(Sample)
-    )
-    figures = [json.loads(text) for text in (run.root / "metrics.jsonl").read_text().splitlines()]
-    trained, steps = (
-        sum(int(f["value"]) for f in figures if f["name"].endswith(f"/{what}")) for what in ("tokens", "steps")
-    )
-    return Budget(sampled, trained, steps)
 
 
 def last(run: Run) -> int:
