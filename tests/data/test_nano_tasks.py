@@ -112,7 +112,7 @@ def test_only_the_response_is_learned(make: dict[str, Any], talks: dict[str, Any
 )
 def test_a_round_of_rest_em_by_the_preset(name: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    size = {"pool": 24, "valid": 8, "test": 8, "rounds": 1, "samples": 4}
+    size = {"pool": 24, "valid": 8, "test": 8, "rounds": 1, "samples": 8}
     said = call(
         *("run", "rest_em", "--preset", "nano-tasks", "--data", name, "--out", out),
         *(f"{key}={value}" for key, value in size.items()),
@@ -120,6 +120,6 @@ def test_a_round_of_rest_em_by_the_preset(name: str, tmp_path: Path) -> None:
     # 3: so small a run need not convince the gate.
     assert said.code in (0, 3), said
     rows = [row for path in Store(out).stages(1)["build"].files(Row) for row in read(Row, path)]
-    assert len(rows) >= 8
+    assert len(rows) >= 4
     job = config.stored(out)
     assert (job.file.model["policy"], job.file.data["name"]) == ("nano-tasks", name)
