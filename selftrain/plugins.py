@@ -7,13 +7,15 @@ never imports a plug-in by module path. Another package plugs in by having folde
 """
 
 import ast
+import functools
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import threading
 from collections.abc import Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -47,7 +49,7 @@ def available(kind: str) -> dict[str, Found]:
     """Return every plug-in of a kind by name; built-ins first, then `package/name` of other packages."""
     folder = KINDS[kind][0]
     found = {f.name: f for f in _listed(kind, "selftrain", f"selftrain.{folder}", "")}
-    for entry in entry_points(group="selftrain.plugins"):
+    for entry in _entries(tuple((each, _changed(each)) for each in sys.path)):
         found |= {f.name: f for f in _listed(kind, entry.value, f"{entry.value}.{folder}", f"{entry.name}/")}
     return found
 
@@ -94,6 +96,19 @@ def _listed(kind: str, package: str, module: str, prefix: str) -> Iterator[Found
             if path.stem.startswith("test_"):  # pytest's, beside a plug-in
                 continue
             yield Found(prefix + path.stem, kind, f"{module}.{path.stem}", path)
+
+
+@functools.lru_cache(maxsize=4)
+def _entries(path: tuple[tuple[str, float], ...]) -> tuple[EntryPoint, ...]:
+    """Return what other packages offer: read of the files of all that is installed, so only when the path changes."""
+    return tuple(entry_points(group="selftrain.plugins"))
+
+
+def _changed(folder: str) -> float:
+    try:
+        return os.stat(folder or ".").st_mtime
+    except OSError:
+        return 0.0
 
 
 def _folders(package: str, folder: str) -> list[Path]:
