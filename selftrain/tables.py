@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origi
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from selftrain.errors import StoreError
 from selftrain.records import (
     Checkpoint,
     Decision,
@@ -103,11 +104,20 @@ def read(kind: type[R], path: Path) -> list[R]:
 
 
 def read_table(kind: Kind, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file as a table, or some of its columns."""
+    """Read a Parquet file as a table, or some of its columns; raises StoreError for what cannot be read as such."""
     wanted = schema(kind)
     if columns is not None:
         wanted = pa.schema([wanted.field(name) for name in columns])
-    return pq.ParquetFile(path).read(columns=list(wanted.names), use_threads=False).cast(wanted)
+    try:
+        return pq.ParquetFile(path).read(columns=list(wanted.names), use_threads=False).cast(wanted)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        why = str(error).splitlines()[0]
+        raise StoreError(
+            f"{path} cannot be read as {NAMES[kind]}: {why}; it is damaged, or another version of selftrain wrote it: "
+            "use that version, or delete the round's folder, and the same command makes it again"
+        ) from error
 
 
 _known: dict[Kind, dict[str, _Column]] = {}

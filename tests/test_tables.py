@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from selftrain import tables
-from selftrain.records import Problem, Row, Segment
+from selftrain.errors import StoreError
+from selftrain.records import Problem, Row, Segment, Verdict
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 JSON = st.recursive(
@@ -106,3 +107,19 @@ def test_a_token_id_beyond_32_bits_is_refused_not_cut() -> None:
     row = Row(id="a", kind="example", segments=(Segment(ids=(2**40,), train=True),))
     with pytest.raises((pa.ArrowInvalid, OverflowError)):
         tables.to_table(Row, [row])
+
+
+def test_a_file_that_is_cut_off_or_of_another_version_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    tables.write(Problem, [Problem.of("1+1=", answer="2")], path)
+    assert tables.read_table(Problem, path).num_rows == 1
+    with pytest.raises(StoreError, match=r"rows.parquet cannot be read as verdicts.*another version"):
+        tables.read_table(Verdict, path)
+    whole = path.read_bytes()
+    for cut in (0, 3, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(StoreError, match=r"rows.parquet cannot be read as problems.*damaged"):
+            tables.read_table(Problem, path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        tables.read_table(Problem, path)
