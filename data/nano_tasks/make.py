@@ -13,7 +13,8 @@ import logging
 import random
 import runpy
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,14 @@ Talk = Any
 """`talks.py`'s."""
 
 RATE = 3e-3
-PARTS = (1750, 250, 350)
-"""Steps of each part of the training: each has its own mix of tasks; only the last has inference in signs."""
 LONGEST = 112
 """Tokens of the longest response, and some more."""
 
 
-def batches(
-    encode: PreTrainedTokenizerFast, stream: random.Random, rows: int, parts: int, mixes: Iterable[int]
-) -> Iterator[list[Any]]:
-    """Yield rows for each step of such a part of the training: a fresh mix, in parts of about equal length."""
-    for mix in mixes:
-        encoded = [weighed(encode, talks["drawn"](stream, mix)) for _ in range(rows)]
+def batches(encode: PreTrainedTokenizerFast, stream: random.Random, rows: int, parts: int) -> Iterator[list[Any]]:
+    """Yield a step's rows, forever: a fresh mix of tasks and formats, in parts of about equal length."""
+    while True:
+        encoded = [weighed(encode, talks["drawn"](stream)) for _ in range(rows)]
         encoded.sort(key=lambda row: len(row.ids))
         size = rows // parts
         yield [nano["padded"](encoded[start : start + size], encode.pad_token_id) for start in range(0, rows, size)]
@@ -62,42 +59,29 @@ def asked_for(encode: PreTrainedTokenizerFast, talk: Talk) -> str:
     return text + str(talk.given)
 
 
-def train(model: LlamaForCausalLM, encode: PreTrainedTokenizerFast, *, seed: int, rows: int) -> None:
-    """Train on fresh rows: once on the first two parts, then, the optimizer made anew, on the last one."""
-    first, second, last = PARTS
-    steps = first + second
+def train(model: LlamaForCausalLM, encode: PreTrainedTokenizerFast, *, seed: int, steps: int, rows: int) -> None:
+    """Train on fresh rows; the learning rate rises for 30 steps and falls to nothing in the last third."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    stream = batches(encode, random.Random(seed_of("nano-tasks", seed)), rows, 4)
     checks = {name: evaluation(name, "direct", 50, seed=seed + 1) for name in talks["TASKS"]}
-    for named, mixes, rates in (
-        ((), [0] * first + [1] * second, [falling(step, first, steps) for step in range(1, steps + 1)]),
-        (("signs",), [2] * last, [min(step / 30, 0.03 + (last - step) / last) for step in range(1, last + 1)]),
-    ):
-        optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
-        stream = batches(encode, random.Random(seed_of("nano-tasks", seed, *named)), rows, 4, mixes)
-        for step, (parts, rate) in enumerate(zip(stream, rates, strict=True), 1):
-            for group in optimizer.param_groups:
-                group["lr"] = RATE * rate
-            model.train()
-            loss = programs["backward"](model, parts)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            if step % 250 == 0:
-                shares = " ".join(f"{name} {accuracy(model, encode, check):.2f}" for name, check in checks.items())
-                logger.info("step %d of %d: loss %.3f, %s", step, len(mixes), loss, shares)
-
-
-def falling(step: int, first: int, steps: int) -> float:
-    """Return what a step takes of the learning rate: it rises, stays, and falls, faster in the second part."""
-    slower = 0.03 + 3 * (2200 - step) / 2200
-    faster = 0.03 + 0.614 * (steps - step) / (steps - first)
-    return min(1.0, step / 30, slower, faster)
+    for step, parts in enumerate(islice(stream, steps), 1):
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(1.0, step / 30, 0.03 + 3 * (steps - step) / steps)
+        model.train()
+        loss = programs["backward"](model, parts)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 250 == 0 or step == steps:
+            shares = " ".join(f"{name} {accuracy(model, encode, check):.2f}" for name, check in checks.items())
+            logger.info("step %d: loss %.3f, %s, %.0f s", step, loss, shares, time.process_time())
 
 
 def evaluation(name: str, form: str, count: int, *, seed: int) -> list[Talk]:
     """Return talks in this format: direct ones of the data set's test split, others drawn anew."""
     if form == "direct":
         task = talks["TASKS"][name]
-        problems = load_problems(task.data, train=0, valid=0, test=count, seed=seed, settings=task.settings).test
+        problems = load_problems(task.data, train=0, valid=0, test=count, seed=seed).test
         return [talks["Talk"]([nano["user"](each.text)], "", problem=each) for each in problems]
     task, stream = talks["TASKS"][name], random.Random(seed_of("nano-tasks", name, form, seed))
     return [talks["FORMATS"][form][0](task, task.draw(stream), stream) for _ in range(count)]
@@ -130,8 +114,7 @@ def accuracy(
 def table(model: LlamaForCausalLM, encode: PreTrainedTokenizerFast, *, count: int, seed: int) -> dict[str, float]:
     """Measure each task greedily and by eight samples, each format of each task, and nano's formats of sums."""
     measured: dict[str, float] = {}
-    taught = {name: task for name, task in talks["TASKS"].items() if task.shares[-1]}
-    for name, task in taught.items():
+    for name, task in talks["TASKS"].items():
         for form in task.formats:
             asked = evaluation(name, form, count if form == "direct" else count // 2, seed=seed)
             measured[f"{name}, {form}"] = accuracy(model, encode, asked)
@@ -153,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=2350)
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args()
@@ -162,9 +146,9 @@ def main() -> None:
     encode = nano["tokenizer"]()
     # For so few columns eager attention is quicker on a CPU than the fused one.
     model = LlamaForCausalLM.from_pretrained(HERE.parent / "nano", dtype=torch.float32, attn_implementation="eager")
-    train(model, encode, seed=asked.seed, rows=asked.rows)
+    train(model, encode, seed=asked.seed, steps=asked.steps, rows=asked.rows)
     model.save_pretrained(asked.out)
-    encode.save_pretrained(asked.out)
+    nano["tokenizer"]().save_pretrained(asked.out)  # as it is before padding is set in it
     measured = table(model, encode, count=200, seed=asked.seed + 2)
     (asked.out / "accuracy.json").write_text(json.dumps(measured, indent=2) + "\n")
     logger.info("%.0f s of processor\n%s", time.process_time(), json.dumps(measured, indent=2))

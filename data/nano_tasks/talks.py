@@ -5,11 +5,10 @@ import runpy
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from selftrain import plugins
-from selftrain.records import Json, Message, Problem
+from selftrain.records import Message, Problem
 from selftrain.verification.verify import load_verifier
 
 sums, products, countdown, inference, translation, instructions = (
@@ -51,12 +50,11 @@ class Task(NamedTuple):
     problem: Callable[[Any], Problem]
     careful: Callable[[Any, random.Random], str]
     careless: Callable[[Any, random.Random], str]
-    shares: tuple[float, float, float]
-    """Of the rows in each part of the training: more where more is left to learn."""
+    share: float
+    """Of the rows: more where more is to be learned."""
     formats: Sequence[str]
     data: str
-    """The data set, and its settings."""
-    settings: Json = MappingProxyType({})
+    """The data set."""
 
 
 def level(stream: random.Random) -> int:
@@ -99,7 +97,7 @@ TASKS = {
         sums.problem,
         lambda terms, stream: nano["shuffled"](sums.steps(terms), stream),
         lambda terms, stream: nano["shuffled"](nano["careless"](terms), stream),
-        (0.13, 0.08, 0.10),
+        0.10,
         STEPPED,
         "sums",
     ),
@@ -108,7 +106,7 @@ TASKS = {
         products.problem,
         lambda product, stream: turned(products.steps(product), stream),
         lambda product, stream: turned(products.steps(product, carried=False), stream),
-        (0.19, 0.12, 0.10),
+        0.16,
         STEPPED,
         "products",
     ),
@@ -117,7 +115,7 @@ TASKS = {
         countdown.problem,
         lambda game, stream: "\n".join(countdown.steps(game)),
         lambda game, stream: "\n".join(countdown.steps(game, most=2)),
-        (0.20, 0.16, 0.10),
+        0.16,
         ("direct", "cue", "inverse"),
         "countdown",
     ),
@@ -126,26 +124,16 @@ TASKS = {
         inference.problem,
         lambda puzzle, stream: "\n".join(inference.steps(puzzle)),
         lambda puzzle, stream: "\n".join(inference.steps(puzzle, negations=False)),
-        (0.0, 0.0, 0.50),
+        0.28,
         STEPPED,
         "inference",
-    ),
-    "inference in words": Task(
-        lambda stream: inference.draw(stream, level(stream)),
-        lambda puzzle: inference.problem(puzzle, words=True),
-        lambda puzzle, stream: "\n".join(inference.steps(puzzle, words=True)),
-        lambda puzzle, stream: "\n".join(inference.steps(puzzle, words=True, negations=False)),
-        (0.18, 0.22, 0.0),
-        STEPPED,
-        "inference",
-        {"words": True},
     ),
     "translation": Task(
         lambda stream: translation.draw(stream, level(stream)),
         translation.problem,
         translated,
         lambda sentence, stream: translated(sentence, stream, agreeing=False),
-        (0.15, 0.30, 0.10),
+        0.18,
         ("direct", "inverse"),
         "translation",
     ),
@@ -154,7 +142,7 @@ TASKS = {
         instructions.problem,
         followed,
         lambda wanted, stream: followed(wanted, stream, after=False),
-        (0.15, 0.12, 0.10),
+        0.12,
         ("direct", "inverse"),
         "instructions",
     ),
@@ -203,9 +191,9 @@ FORMATS: dict[str, tuple[Format, float]] = {
 }
 
 
-def drawn(stream: random.Random, part: int) -> Talk:
-    """Draw a row of a part of the training: task, format, problem; direct sums come in all of nano's formats."""
-    (name,) = stream.choices(list(TASKS), [task.shares[part] for task in TASKS.values()])
+def drawn(stream: random.Random) -> Talk:
+    """Draw a row: task, format, problem; direct sums come in all of nano's formats."""
+    (name,) = stream.choices(list(TASKS), [task.share for task in TASKS.values()])
     task = TASKS[name]
     (form,) = stream.choices(task.formats, [FORMATS[each][1] for each in task.formats])
     item = task.draw(stream)

@@ -66,8 +66,8 @@ def test_table_of_the_readme_is_the_measured_one() -> None:
     for name, share in measured.items():
         assert f"| {name} | {share:.1%} |" in text
     for name in TASKS:
-        assert 0.10 <= measured[f"{name}, direct"] <= 0.60
-        assert measured[f"{name}, pass@8 at temperature 1"] >= 1.5 * measured[f"{name}, direct"]
+        assert 0.15 <= measured[f"{name}, direct"] <= 0.60
+        assert measured[f"{name}, pass@8 at temperature 1"] > 1.2 * measured[f"{name}, direct"]
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -96,8 +96,8 @@ def test_formats_are_those_of_the_recipes(talks: dict[str, Any]) -> None:
 def test_only_the_response_is_learned(make: dict[str, Any], talks: dict[str, Any], tokenizer: Any) -> None:
     stream = random.Random(0)
     longest = 0
-    for at in range(200):
-        talk = talks["drawn"](stream, at % 3)
+    for _ in range(200):
+        talk = talks["drawn"](stream)
         row = make["weighed"](tokenizer, talk)
         learned = tokenizer.decode([one for one, weight in zip(row.ids, row.weights, strict=True) if weight])
         assert learned == talk.response + "<|end|>"
