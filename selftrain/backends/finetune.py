@@ -24,6 +24,8 @@ from selftrain.backends.tokens import end_of_turn
 from selftrain.lab import Progress, TrainJob
 
 SAVE_SECONDS = 120.0
+SHORT = 256
+"""Tokens of a row up to which a table of all attention weights is no matter of memory."""
 COMPLETE = "complete"
 """A file that stands in a checkpoint of the work in progress from the moment that it is whole."""
 
@@ -50,7 +52,7 @@ METHODS = {
 
 def run(job: TrainJob, progress: Progress) -> None:
     """Train, and leave `job.out/checkpoint` with the figures in trained.json; every rank calls this."""
-    began = time.time()
+    began = time.monotonic()
     work = _work_folder(job)
     start = checkpoints.read(job.start)
     trainer = _trainer(job, start.master, work, progress)
@@ -75,7 +77,7 @@ def run(job: TrainJob, progress: Progress) -> None:
         (_merge if job.adapter == "lora" else _take)(job, work / "final", start.master, folder)
 
     def more(folder: Path) -> None:
-        text = json.dumps({**figures, "seconds": time.time() - began})
+        text = json.dumps({**figures, "seconds": time.monotonic() - began})
         (folder / "trained.json").write_text(text + "\n")
 
     checkpoints.write(job.out / "checkpoint", fill, start=start, more=more)
@@ -122,9 +124,10 @@ def _trainer(job: TrainJob, model: Path, work: Path, progress: Progress) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
     # An adapter's base is rounded as it will be served; full fine-tuning needs float32, or small updates vanish.
     dtype = "bfloat16" if config.bf16 and job.adapter == "lora" else "float32"
-    network = _network(job, model, dtype, dict(job.settings.get("model_init_kwargs") or {}))
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     data = _data(job, model, tokenizer)
+    more = _attention(job) | dict(job.settings.get("model_init_kwargs") or {})
+    network = _network(job, model, dtype, more)
     trainer = method.trainer(
         model=network,
         args=config,
@@ -150,6 +153,12 @@ def _network(job: TrainJob, model: Path, dtype: str, more: Mapping[str, Any]) ->
         return network
     wanted = {"dtype": getattr(torch, dtype), **more}
     return AutoModelForCausalLM.from_pretrained(model, local_files_only=True, **wanted)
+
+
+def _attention(job: TrainJob) -> dict[str, Any]:
+    """Choose plain matrix products for short rows where there is no GPU: the fused backward is twice as slow there."""
+    longest = max(map(len, rows.columns(job.rows)["input_ids"]))
+    return {} if torch.accelerator.is_available() or longest > SHORT else {"attn_implementation": "eager"}
 
 
 def _data(job: TrainJob, model: Path, tokenizer: Any) -> Mapping[str, list[Any]]:

@@ -18,8 +18,9 @@ from torch import Tensor
 from trl import SFTTrainer
 from trl.trainer.utils import disable_dropout_in_model
 
+from selftrain.backends.log_probs import IGNORED, token_log_probs
 from selftrain.backends.preference import Judged, Labelled, Pairs, Preference, measures
-from selftrain.backends.row_trainer import IGNORED, RowTrainer, padded, token_log_probs
+from selftrain.backends.row_trainer import RowTrainer, padded
 
 MEASURED = 512
 """Items, at most, on which a training is measured before its first and after its last step."""

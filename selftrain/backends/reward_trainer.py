@@ -19,7 +19,8 @@ from transformers import Trainer
 from trl import RewardTrainer
 from trl.trainer.utils import disable_dropout_in_model
 
-from selftrain.backends.row_trainer import IGNORED, RowCollator, RowTrainer, padded
+from selftrain.backends.log_probs import IGNORED
+from selftrain.backends.row_trainer import RowCollator, RowTrainer, padded
 
 
 def pair_loss(chosen: Tensor, rejected: Tensor, weights: Tensor, center: float | None = None) -> Tensor:

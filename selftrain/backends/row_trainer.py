@@ -15,11 +15,10 @@ from datasets import Dataset
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 from trl import SFTTrainer
-from trl.trainer.utils import add_fused_lm_head
 
+from selftrain.backends.log_probs import IGNORED, token_log_probs
 from selftrain.errors import EngineError
 
-IGNORED = -100
 MEGABATCH = 32
 """Rows of so many batches are sorted by length together: little padding, and still an order by chance."""
 
@@ -177,33 +176,3 @@ class ReferredTrainer(RowSFTTrainer):
     """A loss on rows that asks what another model thinks of them."""
 
     columns: ClassVar[tuple[str, ...]] = ("input_ids", "labels", "weight", "reference")
-
-
-def token_log_probs(model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
-    """Return the log-probability of every labelled token, 0 elsewhere; logits are made for labelled tokens only."""
-    base = _causal_model(model)
-    if input_ids.is_cuda:
-        if not getattr(base, "_scores_log_probs_only", False):
-            add_fused_lm_head(base, outputs=("log_probs",))
-            base._scores_log_probs_only = True
-        outputs = model(input_ids=input_ids, attention_mask=attention_mask, labels=labels, fused_lm_head=True)
-        return outputs.log_probs
-    mask = labels[:, 1:].ne(IGNORED)
-
-    def keep_labelled(head: torch.nn.Module, hidden: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (hidden[0][:, :-1][mask], *hidden[1:])
-
-    # TRL's fused head scores every position where there is no Triton. Here the hidden states are thinned out on
-    # their way into the output layer, so that the model's own forward (and DDP's around it) stays in charge.
-    handle = base.get_output_embeddings().register_forward_pre_hook(keep_labelled)
-    try:
-        logits = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False).logits
-    finally:
-        handle.remove()
-    losses = torch.nn.functional.cross_entropy(logits.float(), labels[:, 1:][mask], reduction="none")
-    return torch.zeros(mask.shape, device=losses.device).masked_scatter(mask, -losses)
-
-
-def _causal_model(model: torch.nn.Module) -> Any:
-    inner = getattr(model, "module", model)
-    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner

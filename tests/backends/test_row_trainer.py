@@ -130,7 +130,8 @@ def test_log_probs_are_those_of_the_whole_logits(tiny_model: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from selftrain.backends.row_trainer import RowCollator, token_log_probs
+    from selftrain.backends.log_probs import token_log_probs
+    from selftrain.backends.row_trainer import RowCollator
 
     batch = RowCollator(0)(
         [
@@ -147,6 +148,63 @@ def test_log_probs_are_those_of_the_whole_logits(tiny_model: Path) -> None:
     whole = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.log_softmax(-1)
     expected = [[whole[0, 0, 6], 0, whole[0, 2, 8]], [whole[1, 0, 10], 0, 0]]
     assert torch.allclose(found, torch.tensor(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma2"])
+def test_what_all_rows_begin_with_is_computed_once_and_changes_nothing(kind: str) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from selftrain.backends import log_probs
+    from selftrain.backends.row_trainer import RowCollator
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    more = {"num_key_value_heads": 2, "vocab_size": 50, "head_dim": 8, "pad_token_id": 0}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **shape, **more)).float()
+    begun = list(range(5, 17))
+    rows = [
+        {"input_ids": [*begun, 20 + row, *range(30, 33 + row)], "labels": [-100] * 13 + [*range(30, 33 + row)]}
+        for row in range(4)
+    ]
+    batch = RowCollator(0)([{**row, "weight": 1.0} for row in rows])
+    asked = batch["input_ids"], batch["attention_mask"], batch["labels"]
+    assert log_probs.common(*asked) == 12
+    once, gradients = [], []
+    for worth in (8, 99):
+        model.zero_grad()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(log_probs, "WORTH", worth)
+            seen: list[int] = []
+            handle = model.get_decoder().register_forward_pre_hook(
+                lambda _, given, named, seen=seen: seen.append(named["input_ids"].numel()), with_kwargs=True
+            )
+            found = log_probs.token_log_probs(model, *asked)
+            handle.remove()
+        found.sum().backward()
+        once.append(found.detach())
+        gradients.append([each.grad.clone() for each in model.parameters() if each.grad is not None])
+        assert seen == ([12, 4 * 7] if worth == 8 else [4 * 19])
+    assert torch.allclose(*once, atol=1e-5)
+    assert len(gradients[0]) == len(gradients[1]) > 10
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
+
+
+def test_rows_share_nothing_that_a_trained_token_is_predicted_from() -> None:
+    import torch
+
+    from selftrain.backends.log_probs import common
+
+    ids = torch.tensor([[*range(10), 3], [*range(10), 4]])
+    mask = torch.ones_like(ids)
+    labels = torch.full_like(ids, -100)
+    assert common(ids, mask, labels) == 10
+    labels[0, 9] = 9
+    assert common(ids, mask, labels) == 8
+    labels[1, 5] = 5
+    assert common(ids, mask, labels) == 0, "too few to be worth it"
+    assert common(ids[:1], mask[:1], labels[:1]) == 0
+    assert common(ids[:, :10], mask[:, :10], torch.full_like(ids[:, :10], -100)) == 0, "nothing would be left"
 
 
 def test_batches_hold_rows_of_like_length_in_an_order_of_the_seed() -> None:
