@@ -1,12 +1,16 @@
 """Make problems of the rows of a file or a hub set, by a mapping of its columns."""
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 
 from selftrain.datafiles import FileRow
 from selftrain.errors import DataError, near
 from selftrain.records import JsonValue, Message, Problem
 from selftrain.verification.answers import own_verifier
+
+ROLES = ("system", "user", "assistant", "tool")
+"""Who speaks in a conversation; chat templates know no others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +34,8 @@ class Columns:
         answer = self._text(row, "answer", self.answer)
         meta = {name: _json(row.values[_there(row, name)]) for name in self.meta}
         if "choices" in row.values or self.choices:
-            meta["choices"] = _json(row.values[_there(row, self.choices or "choices")])
-        return Problem.of(
+            meta["choices"] = self._options(row)
+        problem = Problem.of(
             self._prompt(row),
             answer=answer,
             solution=self._text(row, "solution", self.solution),
@@ -40,6 +44,20 @@ class Columns:
             id=self._text(row, "id", self.id),
             meta=meta,
         )
+        try:
+            json.dumps(asdict(problem), ensure_ascii=False).encode()
+        except UnicodeEncodeError:  # legal in JSON, and can be written to no file
+            raise DataError(f"{row.where} has half a surrogate pair (\\ud800 to \\udfff), which is no text") from None
+        return problem
+
+    def _options(self, row: FileRow) -> JsonValue:
+        name = self.choices or "choices"
+        found = _json(row.values[_there(row, name)])
+        plain = isinstance(found, list) and all(isinstance(each, str | int | float) for each in found)
+        if self.choices and not (isinstance(found, list) and plain and len(found) > 1):
+            met = json.dumps(found)[:80]
+            raise DataError(f"{row.where}: {name!r} must be a list of two options or more, not {met}")
+        return found
 
     def _verifier(self, row: FileRow, answer: str | None) -> str:
         if self.verifier is None or self.verifier in row.values:
@@ -50,9 +68,11 @@ class Columns:
         if column is None and name not in row.values:
             return None
         value = row.values[_there(row, column or name)]
-        if value is None and column is None:
+        if value in (None, "") and column is None:
             return None
-        if isinstance(value, str | int | float):
+        if value == "" and name in ("answer", "id"):
+            raise DataError(f"{row.where}: {column or name!r} is empty; leave the row out, or name another column")
+        if isinstance(value, str | int | float) and value not in (math.inf, -math.inf):
             return str(value)
         if name == "tests" and isinstance(value, list | dict):
             return json.dumps(value)
@@ -71,6 +91,8 @@ class Columns:
                 raise DataError(
                     f"{row.where}: {self.prompt!r} must be a text or a list of {{role, content}}, not {met}"
                 )
+            if turn["role"] not in ROLES:
+                raise DataError(f"{row.where}: a turn's role is {turn['role']!r}; it can be {', '.join(ROLES)}")
             turns.append({"role": turn["role"], "content": turn["content"]})
         return turns
 

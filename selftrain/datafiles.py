@@ -25,6 +25,8 @@ def read_rows(path: Path) -> Iterator[FileRow]:
     }
     if path.suffix.lower() not in readers:
         raise DataError(f"{path}: a data file ends in {', '.join(readers)}")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; name a file in it")
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     found = False
@@ -44,12 +46,18 @@ def _jsonl(path: Path) -> Iterator[FileRow]:
             continue
         where = f"{path} line {number}"
         try:
-            values = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"{where} is not JSON: {error}") from error
+            values = json.loads(line, parse_constant=_no_number)
+        except RecursionError:
+            raise DataError(f"{where} is nested too deeply to be read") from None
+        except ValueError as error:  # a number of thousands of digits is one too
+            raise DataError(f"{where} is not JSON: {str(error).partition(';')[0]}") from error
         if not isinstance(values, dict):
             raise DataError(f"{where} is not a JSON object but {_kind(values)}")
         yield FileRow(where, values)
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is no number")
 
 
 def _csv(path: Path) -> Iterator[FileRow]:

@@ -14,14 +14,15 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import selftrain
-from selftrain.errors import PluginError, near
+from selftrain.errors import PluginError, UserError, near
 
 KINDS = {
     "recipe": ("pipelines", ("recipe",)),
@@ -31,6 +32,7 @@ KINDS = {
 """Kind -> its folder, and the names of which a file of it defines one."""
 
 
+T = TypeVar("T")
 FILE = "selftrain_plugin_"
 """How the module names of plug-ins given by path begin."""
 _guard = threading.Lock()
@@ -62,19 +64,31 @@ def load(kind: str, name: str) -> ModuleType:
     found = find(kind, name)
     try:
         module = _imported(found)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise PluginError(f"{kind} {name!r} ({found.path}) does not load: {type(error).__name__}: {error}") from error
     wanted = KINDS[kind][1]
-    if not any(hasattr(module, each) for each in wanted):
+    if not any(callable(getattr(module, each, None)) for each in wanted):
         raise PluginError(f"{kind} {name!r} ({found.path}) must define {' or '.join(wanted)}")
     return module
+
+
+def guarded(what: str, call: Callable[[], T]) -> T:
+    """Call a plug-in's function; what it raises becomes a PluginError that names the place."""
+    try:
+        return call()
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{line.filename} line {line.lineno}"
+        raise PluginError(f"{what} fails at {where}: {type(error).__name__}: {error}") from error
 
 
 def find(kind: str, name: str) -> Found:
     """Return where a plug-in is, without loading it; raises PluginError with the near names if it is nowhere."""
     if name.endswith(".py"):
         path = Path(name).expanduser().resolve()
-        if not path.is_file():
+        if path.is_dir() or not path.exists():
             raise PluginError(f"{kind}: there is no file {name}")
         return Found(name, kind, f"{FILE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}", path)
     known = available(kind)

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
-from selftrain import plugins
+import pyarrow as pa
+
+from selftrain import plugins, tables
 from selftrain.errors import ConfigError, DataError, PluginError, near
 from selftrain.records import Json, Problem, digest, seed_of
 from selftrain.verification.answers import normal
@@ -24,6 +26,8 @@ PATIENCE = 2_000
 SHARES = {"test": (0,), "valid": (1,), "train": (2, 3)}
 """Which quarters of all problems that a generator can make a split draws from: easy ones are few, and no split shall
 take them all."""
+STORING = (TypeError, ValueError, pa.ArrowException)
+"""What storing a record raises whose fields are of other types, or of texts that are none."""
 _COUNTS = {"train", "valid", "test", "seed", "what"}
 
 
@@ -53,6 +57,10 @@ def load_problems(spec: str, *, train: int, valid: int, test: int, seed: int, se
     load = getattr(module, "load", None)
     if not callable(load):
         raise PluginError(f"data {name!r} must define a function load")
+    parameters = inspect.signature(load).parameters
+    lacks = [each for each in (*counts, "seed") if each not in parameters]
+    if lacks and not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        raise PluginError(f"data {name!r}: its load must take train, valid, test and seed; it lacks {', '.join(lacks)}")
     arguments = _checked_settings(spec, load, settings or {})
     if "what" in inspect.signature(load).parameters:
         if not what:
@@ -60,7 +68,7 @@ def load_problems(spec: str, *, train: int, valid: int, test: int, seed: int, se
         arguments["what"] = what
     elif what:
         raise ConfigError(f"data {name!r} has no second part, but {spec!r} names one")
-    loaded = load(**counts, seed=seed, **arguments)
+    loaded = plugins.guarded(f"data {spec!r}", lambda: load(**counts, seed=seed, **arguments))
     found = _checked_splits(spec, loaded, counts)
     return Splits(source=spec, natural=bool(getattr(module, "natural", False)), **found)
 
@@ -205,8 +213,17 @@ def _checked_splits(
     ids: dict[str, str] = {}
     prompts: dict[str, str] = {}
     splits: dict[str, tuple[Problem, ...]] = {}
+    if not isinstance(loaded, Mapping):
+        raise PluginError(f"data {spec!r}: load must return problems for train, valid and test, not {_kind(loaded)}")
     for split in SPLITS:
         problems = loaded.get(split, ())
+        if not isinstance(problems, Sequence) or not all(isinstance(each, Problem) for each in problems):
+            found = (
+                next((each for each in problems if not isinstance(each, Problem)), None)
+                if (isinstance(problems, Sequence))
+                else problems
+            )
+            raise PluginError(f"data {spec!r}: load must return a list of Problem for {split}; met {_kind(found)}")
         if len(problems) != counts[split]:
             raise DataError(f"data {spec!r} has {len(problems)} {split} problems, not the {counts[split]} asked for")
         for problem in problems:
@@ -217,7 +234,29 @@ def _checked_splits(
                     )
                 seen[key] = split
         splits[split] = tuple(replace(problem, split=split) for problem in problems)
+        _check_storable(spec, splits[split])
     return splits
+
+
+def _check_storable(spec: str, problems: Sequence[Problem]) -> None:
+    """Refuse problems that could be given to a run but not be written by it."""
+    for problem in problems:
+        if not problem.verifier:
+            raise DataError(f"data {spec!r}: problem {problem.id} names no verifier; say verifier=NAME")
+    try:
+        tables.to_table(Problem, problems)
+    except STORING:
+        for problem in problems:
+            try:
+                tables.to_table(Problem, [problem])
+            except STORING as error:
+                why = str(error).splitlines()[0]
+                raise DataError(f"data {spec!r}: problem {problem.id!r} cannot be stored: {why}") from error
+        raise
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _by_hash(problems: Iterable[Problem], seed: int) -> list[Problem]:

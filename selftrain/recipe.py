@@ -1,5 +1,6 @@
 """Stage: a piece of work of a round. Recipe: their order. And the check that every stage's inputs exist."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -10,6 +11,11 @@ from selftrain.lab import Lab
 from selftrain.records import Checkpoint, JsonValue, Problem, Sample, Setting
 from selftrain.round import History, Part
 
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,60}"
+"""What stages and models may be named: their folders are called so."""
+WHICH = ("base", "best", "latest", "previous")
+"""The weights of a model that a stage can read."""
+SPLITS = ("train", "valid", "test")
 Resource = Literal["sampler", "trainer", "verifiers", "tokens"]
 
 
@@ -230,6 +236,11 @@ class Recipe:
             raise RecipeError(f"rounds is {self.rounds}: a run needs at least 1")
         if self.draw is not None and self.draw < 1:
             raise RecipeError(f"draw is {self.draw}: a round needs at least 1 problem")
+        for name in self.models:
+            if not re.fullmatch(NAME, name):
+                raise RecipeError(
+                    f"a model is named {name!r}; its name is a part of a folder's: letters, digits, - and _"
+                )
         for stages in (expanded(self.before), self.stages(History()), expanded(self.after)):
             check_stages(stages, self.models)
 
@@ -274,6 +285,8 @@ def check_stages(stages: Sequence[Stage], models: Mapping[str, Model]) -> None:
     """Raise RecipeError unless names are unique, every `of` is an earlier stage, and every input has a writer."""
     seen: dict[str, Stage] = {}
     for stage in stages:
+        if not re.fullmatch(NAME, stage.name):
+            raise RecipeError(f"a stage is named {stage.name!r}; its name is a folder's: letters, digits, - and _")
         if stage.name in seen:
             raise RecipeError(f"two stages are named {stage.name!r}; give one of them another name=")
         for name in stage.of:
@@ -292,6 +305,7 @@ def check_stages(stages: Sequence[Stage], models: Mapping[str, Model]) -> None:
         if stage.of and not any(set(each.writes) & (set(stage.reads) | {Problem}) for each in sources):
             wanted = " or ".join(kind.__name__ for kind in stage.reads)
             raise RecipeError(f"stage {stage.name!r} reads {wanted}, but {', '.join(stage.of)} writes none of them")
+        _check_words(stage)
         for model, _ in stage.weights:
             if model not in models:
                 raise RecipeError(
@@ -299,3 +313,13 @@ def check_stages(stages: Sequence[Stage], models: Mapping[str, Model]) -> None:
                 )
         stage.fits(tuple(seen.values()))
         seen[stage.name] = stage
+
+
+def _check_words(stage: Stage) -> None:
+    """Refuse words for weights and splits that mean nothing: no stage would find what they name."""
+    told = [(which, WHICH) for _, which in stage.weights] + [(split, SPLITS) for split in stage.splits]
+    for word, known in told:
+        if word not in known:
+            raise RecipeError(
+                f"stage {stage.name!r} names {word!r}, which is none of {', '.join(known)}{near(word, known)}"
+            )

@@ -2,17 +2,17 @@
 
 import hashlib
 import inspect
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from selftrain import errors, lab, plugins, records
-from selftrain.backends import models
-from selftrain.backends.arguments import vllm_names
+from selftrain.backends import arguments, models
 from selftrain.errors import ConfigError, near
 from selftrain.lab import Sampler, Tokens, Trainer, Verifiers
-from selftrain.loop.runfile import RunFile
+from selftrain.loop.runfile import SECRETS, RunFile
 from selftrain.records import Json, digest
 from selftrain.verification.verify import LoadedVerifier, load_verifier, parse_spec
 
@@ -21,9 +21,11 @@ SMALL = 5_000_000
 
 FREE = frozenset(
     {"block_size", "disable_log_stats", "enforce_eager", "gpu_memory_utilization", "kind", "kv_cache_memory_bytes"}
-    | {"max_num_batched_tokens", "max_num_seqs", "python", "concurrency", "swap_space", "api_key", "url"}
+    | {"max_num_batched_tokens", "max_num_seqs", "python", "concurrency", "swap_space", "url", *SECRETS}
 )
 """Settings of samplers that change the speed, not the data."""
+OWN = frozenset({"model", "seed"})
+"""Arguments of vLLM's engine that follow from the run's model and seed."""
 
 
 def sampler_kind(file: RunFile, model: Path) -> tuple[str, str]:
@@ -53,10 +55,24 @@ class LocalBackends:
         self.names = sorted(set(verifiers))
         self.kind, self.why = sampler_kind(file, model)
         self.settings = {name: value for name, value in file.sampler.items() if name not in ("kind", "python")}
-        known = _known(self.kind)
+        types = _types(self.kind)
         for name in self.settings:
-            if name not in known:
-                raise ConfigError(f"the {self.kind} sampler has no setting {name!r}{near(name, known)}")
+            if name not in types:
+                raise ConfigError(f"the {self.kind} sampler has no setting {name!r}{near(name, types)}")
+        self.settings = arguments.typed(self.settings, types, "sampler.")
+        self._check_places()
+
+    def _check_places(self) -> None:
+        """Refuse what an engine or a training would only miss when it starts."""
+        if self.kind == "server":
+            from selftrain.backends import server
+
+            server.checked(self.settings)
+        for key, settings in (("sampler", self.file.sampler), ("trainer", self.file.trainer)):
+            if (python := settings.get("python")) and shutil.which(str(python)) is None:
+                raise ConfigError(f"{key}.python={python!r} is no interpreter; give the path of a Python")
+        if (launch := self.file.trainer.get("launch")) and not Path(launch).is_file():
+            raise ConfigError(f"trainer.launch={launch!r} is not there; `accelerate config` writes such a file")
 
     @property
     def concurrency(self) -> int:
@@ -123,17 +139,17 @@ def _sources(verifier: LoadedVerifier) -> str:
     return digest(hashes, *map(_sources, verifier.parts))
 
 
-def _known(kind: str) -> frozenset[str]:
-    """The names of a sampler's settings."""
+def _types(kind: str) -> Mapping[str, Any]:
+    """The settings of a sampler, with their types."""
     if kind == "vllm":
-        return vllm_names()
+        return {name: hint for name, hint in arguments.vllm_types().items() if name not in OWN}
     if kind == "server":
         from selftrain.backends import server
 
-        return frozenset(server.SETTINGS)
+        return server.TYPES
     from selftrain.backends import transformers_sampler
 
-    return frozenset(transformers_sampler.SETTINGS)
+    return transformers_sampler.TYPES
 
 
 def _kept(settings: Mapping[str, Any], free: frozenset[str]) -> dict[str, Any]:

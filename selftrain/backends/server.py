@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NamedTuple
 
 import httpx
+from pydantic import Field
 
 from selftrain.backends import checkpoints
 from selftrain.backends.served import Served, gap, served
@@ -31,6 +32,17 @@ SETTINGS: dict[str, JsonValue] = {
     "tries": 6,
 }
 """Settings and their defaults; a key left out is taken from OPENAI_API_KEY, model and context from the server."""
+_COUNT = Annotated[int, Field(ge=1)]
+TYPES: Mapping[str, Any] = {
+    "url": str,
+    "model": str,
+    "update": Literal["none", "lora"],
+    "api_key": str,
+    "concurrency": _COUNT,
+    "context": _COUNT,
+    "timeout": Annotated[float, Field(gt=0)],
+    "tries": _COUNT,
+}
 FIRST_WAIT = 0.5
 
 
@@ -45,7 +57,7 @@ class ServerSampler:
     dtype = "the server's"
 
     def __init__(self, checkpoint: Path, *, settings: Mapping[str, JsonValue], seed: int = 0) -> None:
-        given = _checked(settings)
+        given = checked(settings)
         self._seed = seed
         self._update = str(given["update"])
         self._tries = int(str(given["tries"]))
@@ -269,7 +281,8 @@ def _content(answer: httpx.Response) -> Any:
     return answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
 
 
-def _checked(settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def checked(settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Return all settings of the server sampler; refuses one that there is not, and an address that is none."""
     for name in settings:
         if name not in SETTINGS:
             raise ConfigError(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -36,6 +36,7 @@ FIXED: Mapping[str, str] = {
         ("do_eval", "eval_on_start", "eval_packing", "eval_steps", "eval_strategy", "load_best_model_at_end"),
         "models are measured by Evaluate",
     ),
+    "report_to": "the run's own report_to names trackers",
     **dict.fromkeys(
         ("hub_model_id", "hub_token", "hub_strategy", "push_to_hub"), "`selftrain export --push` uploads the result"
     ),
@@ -49,16 +50,28 @@ PRELOAD = {"prepare": nursery.MODELS, "train": ("selftrain.backends.finetune",)}
 
 def argument_names(loss: str = "sft") -> frozenset[str]:
     """Arguments of TRL's config that a run may set."""
-    return (arguments.reward_names() if loss in HEADED else arguments.trl_names()) - FIXED.keys()
+    return frozenset(arguments.reward_types() if loss in HEADED else arguments.trl_types()) - FIXED.keys()
 
 
-def check(settings: Mapping[str, JsonValue], lora: Mapping[str, JsonValue], loss: str = "sft") -> None:
-    """Refuse training arguments that do not exist or that cannot be set here, without importing TRL."""
+class Arguments(NamedTuple):
+    """What a training is given, of the types that the libraries want."""
+
+    settings: dict[str, JsonValue]
+    lora: dict[str, JsonValue]
+
+
+def check(settings: Mapping[str, JsonValue], lora: Mapping[str, JsonValue], loss: str = "sft") -> Arguments:
+    """Return training arguments by their types, without importing TRL.
+
+    Refuses those that do not exist, that cannot be set here, or that have a value of another type.
+    """
     for name in settings:
         if name in FIXED:
             raise ConfigError(f"{name} cannot be set: {FIXED[name]}")
     arguments.check(settings, argument_names(loss), f"TRL's {'RewardConfig' if loss in HEADED else 'SFTConfig'}")
     arguments.check(lora, arguments.lora_names(), "PEFT's LoraConfig")
+    types = arguments.reward_types() if loss in HEADED else arguments.trl_types()
+    return Arguments(arguments.typed(settings, types, ""), arguments.typed(lora, arguments.lora_types(), "lora."))
 
 
 class TrlTrainer:

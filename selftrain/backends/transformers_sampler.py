@@ -6,6 +6,9 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from selftrain.backends import nursery
 from selftrain.backends.engine_sampler import EngineSampler
@@ -25,6 +28,14 @@ SETTINGS: dict[str, JsonValue] = {
     "threads": None,
 }
 """Settings and their defaults; None is what model and machine have."""
+_COUNT = Annotated[int, Field(ge=1)]
+TYPES: Mapping[str, Any] = {
+    "concurrency": _COUNT,
+    "context": _COUNT,
+    "device": Annotated[str, Field(pattern=r"^(cpu|cuda|mps|xpu)(:\d+)?$")],
+    "dtype": Literal["auto", "bfloat16", "float16", "float32"],
+    "threads": _COUNT,
+}
 PRELOAD = (*nursery.MODELS, "selftrain.backends.decoding")
 
 

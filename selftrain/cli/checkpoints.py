@@ -64,7 +64,7 @@ def _harness(model: str, tasks: str, limit: int | None, as_json: bool) -> None:
 
 
 def _number(round: str) -> int | None:
-    if round != "best" and not round.isdigit():
+    if round != "best" and not (round.isascii() and round.isdigit()):
         raise UserError(f"--round is {round!r}; it can be best or a number")
     return None if round == "best" else int(round)
 

@@ -6,9 +6,8 @@ the near names.
 """
 
 import inspect
-import traceback
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -16,13 +15,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from selftrain import plugins
+from selftrain.backends import trainer
 from selftrain.backends.arguments import lora_names, trl_names, vllm_names
-from selftrain.errors import ConfigError, PluginError, RecipeError, UserError, near
+from selftrain.errors import ConfigError, RecipeError, StoreError, near
 from selftrain.loop import controls
-from selftrain.loop.runfile import RunFile, place, read_file, read_yaml, run_file, verifier_spec
+from selftrain.loop.runfile import SECRETS, RunFile, place, read_file, read_yaml, run_file, verifier_spec
+from selftrain.loop.soundness import built
 from selftrain.recipe import Recipe, Stage
 from selftrain.stages import Audit
 from selftrain.templates import Protocol
@@ -41,8 +42,9 @@ class Job:
     protocol: Protocol
 
     def as_file(self) -> dict[str, Any]:
-        """Return it as a run file that gives the same run."""
+        """Return it as a run file that gives the same run, without the secrets that it was told."""
         said = self.file.model_dump(mode="json", exclude_none=True)
+        said["sampler"] = {name: value for name, value in said["sampler"].items() if name not in SECRETS}
         return {**said, **{k: _plain(v) for k, v in self.args.items()}, **{k: dict(v) for k, v in self.stages.items()}}
 
 
@@ -63,8 +65,14 @@ def load(recipe_or_file: str, settings: Mapping[str, Any], *, preset: str | None
 
 
 def stored(root: Path) -> Job:
-    """Return the job of a run's folder, as it was resolved."""
+    """Return the job of a run's folder, as it was resolved; looking at a run executes nothing that lies in it."""
     asked = read_file(root / "run.yaml")
+    for text in _texts([asked.get(key) for key in ("recipe", "verifier", "data", "eval")]):
+        if text.endswith(".py") and Path(text).expanduser().resolve().is_relative_to(root.resolve()):
+            raise StoreError(
+                f"{root}/run.yaml names {text}, a program in the run's own folder, which is not executed; if you trust"
+                " it, copy it elsewhere and name that place in run.yaml"
+            )
     return load(str(asked["recipe"]), {key: value for key, value in asked.items() if key != "recipe"})
 
 
@@ -86,7 +94,7 @@ def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
                 args[key] = _checked(accepted[key].annotation, value, key)
             else:
                 rest[key] = value
-    recipe = _built(module, args)
+    recipe = built(module, args)
     names = _stage_fields(recipe)
     taken = set(names) & set(RunFile.model_fields)
     if taken:
@@ -102,20 +110,6 @@ def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
     _check_models(file, recipe)
     defaults = {k: p.default for k, p in accepted.items() if p.default is not inspect.Parameter.empty}
     return Job(file=file, recipe=recipe, args={**defaults, **args}, stages=overridden, protocol=file.prompt.protocol())
-
-
-def _built(module: ModuleType, args: Mapping[str, Any]) -> Recipe:
-    try:
-        recipe = module.recipe(**args)
-    except UserError:
-        raise
-    except Exception as error:
-        line = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{line.filename} line {line.lineno}"
-        raise PluginError(f"the recipe fails at {where}: {type(error).__name__}: {error}") from error
-    if not isinstance(recipe, Recipe):
-        raise PluginError(f"recipe() of {module.__file__} must return a Recipe, not {type(recipe).__name__}")
-    return recipe
 
 
 def _place(
@@ -164,10 +158,23 @@ def _applied(recipe: Recipe, overridden: Mapping[str, Mapping[str, Any]], file: 
         # A stage that trains takes the run's TRL arguments; what the user says goes before the recipe's own.
         if "trainer" in stage.uses and arguments:
             stage = with_fields(stage, {"settings": {**getattr(stage, "settings", {}), **arguments}})
-        return with_fields(stage, overridden.get(stage.name, {}))
+        return _trainable(with_fields(stage, overridden.get(stage.name, {})))
 
     changed = replace(recipe.changed(change), audit=recipe.audit or Audit())
     return replace(changed, draw=file.draw) if file.draw is not None else changed
+
+
+def _trainable(stage: Stage) -> Stage:
+    """Hold what a training stage hands on to TRL and PEFT to their types: they would refuse it after the sampling."""
+    given = {f.name: getattr(stage, f.name) for f in fields(stage) if f.name in ("settings", "lora")}
+    if "trainer" not in stage.uses or not any(given.values()):
+        return stage
+    loss = str(getattr(getattr(stage, "loss", None), "name", "sft"))
+    try:
+        taken = trainer.check(given.get("settings", {}), given.get("lora", {}), loss)._asdict()
+    except ConfigError as error:
+        raise ConfigError(f"stage {stage.name!r}: {error}") from None
+    return replace(stage, **{name: taken[name] for name in given if taken[name] != given[name]})
 
 
 def with_fields(stage: Stage, changes: Mapping[str, Any]) -> Stage:
@@ -176,16 +183,37 @@ def with_fields(stage: Stage, changes: Mapping[str, Any]) -> Stage:
     values: dict[str, Any] = {}
     for key, value in changes.items():
         field, _, entry = key.partition(".")
+        there = values.get(field, getattr(stage, field))
         if entry:
-            value = {**values.get(field, getattr(stage, field)), entry: value}
+            value = {entry: value} if is_dataclass(there) else {**_mapping(there, stage.name, key), entry: value}
+        if is_dataclass(there) and isinstance(value, Mapping):
+            values[field] = _changed(there, value, f"{stage.name}.{field}")
+            continue
         if field == "by":
             value = verifier_spec(value)
         if field == "lora":
-            unknown = [name for name in value if name not in lora_names()]
+            unknown = [name for name in _mapping(value, stage.name, key) if name not in lora_names()]
             if unknown:
                 raise ConfigError(f"LoRA has no setting {unknown[0]!r}{near(unknown[0], lora_names())}")
         values[field] = _checked(hints[field], value, f"{stage.name}.{key}")
     return replace(stage, **values) if values else stage
+
+
+def _mapping(value: Any, stage: str, key: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{stage}.{key}: {value!r} is no mapping of names to values")
+    return value
+
+
+def _changed(there: Any, changes: Mapping[str, Any], key: str) -> Any:
+    """Return a setting that is a record, such as a loss, with some of its fields changed."""
+    hints = typing.get_type_hints(type(there))
+    names = [f.name for f in fields(there)]
+    for name in changes:
+        if name not in names:
+            known = near(name, names) or (f" (it has {', '.join(names)})" if names else " (it has none)")
+            raise ConfigError(f"{key} is {type(there).__name__} and has no field {name!r}{known}")
+    return replace(there, **{name: _checked(hints[name], each, f"{key}.{name}") for name, each in changes.items()})
 
 
 def _stage_fields(recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -222,12 +250,20 @@ def _checked(hint: Any, value: Any, key: str) -> Any:
     if hint is inspect.Parameter.empty:
         return value
     try:
-        return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value)
+        return _adapter(hint).validate_python(value)
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{key}={value!r}: {first['msg'][0].lower() + first['msg'][1:]}") from None
     except Exception as error:  # a hint that has no reading as data, such as a rule
         raise ConfigError(f"{key} cannot be set from a run file ({type(error).__name__}); write a recipe") from error
+
+
+def _adapter(hint: Any) -> "TypeAdapter[Any]":
+    usual = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False, extra="forbid")
+    try:
+        return TypeAdapter(hint, config=usual)
+    except PydanticUserError:  # a record has a configuration of its own
+        return TypeAdapter(hint)
 
 
 def _text(value: Any, key: str) -> str:
@@ -245,6 +281,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set)):
         return [_plain(each) for each in _ordered(value)]
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the texts in plain data, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from _texts(list(value.values()))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
 
 
 def _engine_names() -> frozenset[str]:

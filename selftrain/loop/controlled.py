@@ -199,6 +199,7 @@ def _prepared(prepared: launch.Prepared, name: str, figures: Figures) -> launch.
     root = prepared.store.root
     out = root / FOLDER / name
     given = {key: value for key, value in prepared.job.as_file().items() if key not in ("recipe", "out", "control")}
+    given["sampler"] = prepared.job.file.sampler
     job = config.load(prepared.job.file.recipe, {**given, "control": spec(name, figures), "out": str(out)})
     return launch.prepare(job)
 

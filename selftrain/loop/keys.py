@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from selftrain.errors import RecipeError, StoreError
+from selftrain.errors import RecipeError, StoreError, UserError
 from selftrain.lab import Lab
 from selftrain.recipe import Stage
 from selftrain.records import Json, digest
@@ -85,14 +85,32 @@ def decoded(data: Any) -> Any:
     values = {name: decoded(each) for name, each in data.items() if name != "@"}
     if "@" not in data:
         return values
-    module, _, name = data["@"].partition(":")
+    found = _named(str(data["@"]))
     try:
-        found: Any = sys.modules[module] if module in sys.modules else importlib.import_module(module)
+        return found if inspect.isfunction(found) else found(**values)
+    except (TypeError, UserError) as error:
+        raise StoreError(f"the stored plan has a {data['@']} that can't be made: {error}") from error
+
+
+def _named(text: str) -> Any:
+    """Return the dataclass or function that a stored name means.
+
+    A plan may come from elsewhere with its run, so that it can name nothing but selftrain's own and what a recipe that
+    is loaded has brought along; no module is imported for it, and nothing of Python's own library is there.
+    """
+    module, _, name = text.partition(":")
+    try:
+        if module.startswith("selftrain."):
+            importlib.import_module(module)
+        found: Any = sys.modules[module]
         for part in name.split("."):
             found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise StoreError(f"the stored plan names {data['@']}, which is not there any more: {error}") from error
-    return found if inspect.isfunction(found) else found(**values)
+    except (ImportError, AttributeError, KeyError) as error:
+        raise StoreError(f"the stored plan names {text}, which is not there any more: {error}") from error
+    ours = module.partition(".")[0] not in sys.stdlib_module_names and getattr(found, "__module__", "") == module
+    if not (ours and (inspect.isfunction(found) or (isinstance(found, type) and is_dataclass(found)))):
+        raise StoreError(f"the stored plan names {text}, which is no stage, rule or setting")
+    return found
 
 
 def _rule_sources(stage: Stage) -> dict[str, str]:

@@ -23,7 +23,7 @@ from selftrain.lab import Lab
 from selftrain.loop import config
 from selftrain.loop.controller import Controller, Limits, Watcher
 from selftrain.loop.plan import Plan, Size, cores, make_plan
-from selftrain.loop.runfile import RunFile
+from selftrain.loop.runfile import SECRETS, RunFile
 from selftrain.loop.tracking import check as check_trackers
 from selftrain.loop.tracking import tracking
 from selftrain.monitors import Reading, read
@@ -145,7 +145,8 @@ class Prepared:
         said = {name: value for name, value in self.job.as_file().items() if name not in ("max_hours", "max_tokens")}
         asked = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
         write_text(store.root / "run.yaml", f"format: {FORMAT}\n{asked}")
-        store.write_json(store.root / "environment.json", environment())
+        secrets = {str(value) for name, value in self.job.file.sampler.items() if name in SECRETS and value}
+        store.write_json(store.root / "environment.json", environment(secrets))
 
     def _tidied(self, result: RoundResult) -> None:
         """Free the weights that the run need not keep, when a round is over that others come after."""
@@ -276,14 +277,17 @@ def shard_size(job: config.Job, backends: LocalBackends) -> int:
     return max(1, int(min(2 * backends.concurrency / max(1, samples), minute)))
 
 
-def environment() -> dict[str, Any]:
-    """Return what the run ran with: versions, platform, devices."""
+def environment(secrets: Set[str] = frozenset()) -> dict[str, Any]:
+    """Return what the run ran with: versions, platform, devices, the command with stars for secrets."""
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    for secret in secrets:
+        command = [text.replace(secret, "***") for text in command]
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": cores(),
         "cuda": _cuda(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": command,
         "packages": dict(sorted({str(d.metadata["Name"]): d.version for d in distributions()}.items())),
     }
 

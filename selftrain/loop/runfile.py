@@ -10,9 +10,18 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from selftrain.after.retention import Keep
-from selftrain.backends.arguments import trl_names
+from selftrain.backends.arguments import trl_names, trl_types, typed
 from selftrain.errors import ConfigError, near
 from selftrain.templates import Protocol, Shot
+
+
+class ShotFile(BaseModel):
+    """An example of a problem and its response."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str
+    response: str
 
 
 class PromptFile(BaseModel):
@@ -22,18 +31,18 @@ class PromptFile(BaseModel):
 
     suffix: str = ""
     system: str = ""
-    examples: list[dict[Literal["prompt", "response"], str]] = Field(default_factory=list)
+    examples: list[ShotFile] = Field(default_factory=list)
 
     def protocol(self) -> Protocol:
         """Return it as the run's protocol."""
-        shots = tuple(Shot(prompt=each["prompt"], response=each["response"]) for each in self.examples)
+        shots = tuple(Shot(prompt=each.prompt, response=each.response) for each in self.examples)
         return Protocol(suffix=self.suffix, system=self.system, examples=shots)
 
 
 class RunFile(BaseModel):
     """What can be said of a run, whatever its recipe."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
     recipe: str
     """A recipe's name, or a path to a .py file."""
@@ -58,7 +67,7 @@ class RunFile(BaseModel):
     """`kind` (auto, vllm, transformers, server) and its own settings; any argument of vLLM's engine."""
     trainer: dict[str, Any] = Field(default_factory=dict)
     """Any argument of TRL's config; `launch`: an accelerate config file; `python`: another interpreter."""
-    workers: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=None, ge=1, le=1024)
     """Verifier processes; by default one per core."""
     time_limit: float | None = Field(default=None, gt=0)
     """Seconds a verifier may take for one response, instead of its own limit."""
@@ -76,6 +85,13 @@ class RunFile(BaseModel):
     keep_checkpoints: str = "all"
     """Whose weights stay at the end of each round: all, or best,last and every:K; what is needed always stays."""
 
+    @field_validator("pool", "valid", "test", "draw", "seed", "workers", "time_limit", "shard", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("a number is meant, not true or false")
+        return value
+
     @field_validator("keep_checkpoints")
     @classmethod
     def _kept(cls, value: str) -> str:
@@ -86,7 +102,9 @@ class RunFile(BaseModel):
     @classmethod
     def _trackers(cls, value: Any) -> Any:
         names = value.split(",") if isinstance(value, str) else value or []
-        return [name.strip() for name in names if name.strip() != "none"] if isinstance(names, list) else names
+        return (
+            [str(name).strip() for name in names if str(name).strip() != "none"] if isinstance(names, list) else names
+        )
 
     @field_validator("verifier", mode="before")
     @classmethod
@@ -94,6 +112,9 @@ class RunFile(BaseModel):
         return verifier_spec(value)
 
 
+SECRETS = frozenset({"api_key", "hf_token"})
+"""Settings of samplers that are never written down; who goes on with a run says them again, or has them in the
+environment."""
 SHORT = {"model": "policy", "data": "name", "eval": "name", "sampler": "kind"}
 """Keys of the run file that may be a plain text, and what the text then sets."""
 
@@ -139,6 +160,7 @@ def run_file(said: Mapping[str, Any]) -> RunFile:
     for name in file.trainer:
         if name not in trl_names() | {"launch", "python"}:
             raise ConfigError(f"trainer has no setting {name!r}{near(name, trl_names() | {'launch', 'python'})}")
+    file.trainer = typed(file.trainer, {**trl_types(), "launch": str, "python": str}, "trainer.")
     kinds = ("auto", "vllm", "transformers", "server")
     if file.sampler.get("kind", "auto") not in kinds:
         raise ConfigError(f"sampler is {file.sampler['kind']!r}; it can be {', '.join(kinds)}")
@@ -180,7 +202,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def _one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(each) for each in first["loc"])
-    return f"{where}={first['input']!r}: {first['msg'][0].lower() + first['msg'][1:]}"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where}={first['input']!r}: {said[0].lower() + said[1:]}"
 
 
 def verifier_spec(value: Any) -> Any:

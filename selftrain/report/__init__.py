@@ -1,7 +1,10 @@
 """A run as one self-contained HTML page, several runs beside each other, and a page that follows a run."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+
+from selftrain.errors import UserError
 
 NAME = "report.html"
 
@@ -15,6 +18,7 @@ def write(root: Path, out: Path | None = None, *, price: float | None = None) ->
     from selftrain.report.subset import subset
     from selftrain.report.view import View
 
+    out = _place(out or root / NAME)
     view = View.open(root)
     try:
         found, held = content(view, price=price), subset(view)
@@ -24,7 +28,7 @@ def write(root: Path, out: Path | None = None, *, price: float | None = None) ->
     from selftrain.report.page import page
 
     text = page(title=f"{name}: selftrain report", head=found.head, sections=found.sections, data=held.as_json())
-    return _written(text, out or root / NAME)
+    return _written(text, out)
 
 
 def compare(roots: Sequence[Path], out: Path, *, price: float | None = None) -> Path:
@@ -32,13 +36,29 @@ def compare(roots: Sequence[Path], out: Path, *, price: float | None = None) -> 
     from selftrain.report.comparison import comparison
     from selftrain.report.page import page
 
+    out = _place(out)
     found, held = comparison(roots, price=price)
     return _written(page(title="selftrain comparison", head=found.head, sections=found.sections, data=held), out)
+
+
+def _place(out: Path) -> Path:
+    """Return where a page is to be written, or say that it can't be: known before minutes of reading."""
+    there = next(path for path in (out.absolute().parent, *out.absolute().parents) if path.exists())
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; name an HTML file in it")
+    if not there.is_dir():
+        raise UserError(f"--out {out} can't be written: {there} is a file; choose another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"--out {out} can't be written: {there} is read-only; choose another place with --out")
+    return out
 
 
 def _written(text: str, out: Path) -> Path:
     from selftrain.store import write_text
 
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, text)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(out, text)
+    except OSError as error:
+        raise UserError(f"--out {out} can't be written: {error.strerror}; choose another place") from error
     return out

@@ -112,6 +112,7 @@ class Server(ThreadingHTTPServer):
 @contextmanager
 def serving(root: Path, *, port: int = 0, price: float | None = None) -> Iterator[Server]:
     """Make a server of a run's report; raises StoreError if there is no run, UserError if the port is taken."""
+    Store.open(root)
     try:
         server = Server(root, port=port, price=price)
     except OSError as error:

@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, get_args
 
@@ -118,7 +119,14 @@ def load_verifier(spec: str, give: Give = nothing, *, within: tuple[str, ...] = 
     takes = _takes(call, methods[-1], name)
     if _takes(getattr(source, methods[0]), methods[0], name) != takes:
         raise PluginError(f"verifier {name!r}: its verify and verify_group must ask for the same resources")
-    parts = [_part(each, name, (*within, spec)) for each in _declared(source, module, "parts", ())]
+    parts = [_part(each, name, (*within, spec)) for each in _listed(source, module, "parts", name)]
+    cases, files = (_listed(source, module, each, name) for each in ("cases", "files"))
+    for case in cases:
+        if not isinstance(case, Case):
+            raise PluginError(f"verifier {name!r}: its cases must be made as in Case(response=...); one is {case!r}")
+    for file in files:
+        if not Path(str(file)).is_file():
+            raise PluginError(f"verifier {name!r}: its files must be there, for they decide verdicts; {file} is not")
     # A verifier takes as long as its parts do, one after the other.
     usual = TIME_LIMIT + sum(part.time_limit for part in parts)
     limit = _declared(source, module, "time_limit", usual)
@@ -129,12 +137,12 @@ def load_verifier(spec: str, give: Give = nothing, *, within: tuple[str, ...] = 
         name=name,
         asks=frozenset(takes).intersection(RESOURCES).union(*(part.asks for part in parts)),
         time_limit=float(limit),
-        cases=tuple(_declared(source, module, "cases", ())),
+        cases=cases,
         group="verify_group" in methods,
         call=call,
         one=getattr(source, "verify", None),
         parts=tuple(parts),
-        files=tuple(map(str, _declared(source, module, "files", ()))),
+        files=tuple(map(str, files)),
         takes=takes,
         give=give,
     )
@@ -166,6 +174,11 @@ def _takes(call: Callable[..., object], method: str, name: str) -> tuple[str, ..
     usual = ("problem", "response" if method == "verify" else "attempts")
     given = {n: p for n, p in inspect.signature(call).parameters.items() if p.kind is not p.VAR_KEYWORD}
     known = (*RESOURCES, "judge")
+    if inspect.iscoroutinefunction(call):
+        raise PluginError(f"verifier {name!r}: {method} must be a plain function, not an async one")
+    everything = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(call).parameters.values())
+    if lacks := [each for each in usual if each not in given and not everything]:
+        raise PluginError(f"verifier {name!r}: {method} must take {' and '.join(usual)}; it lacks {', '.join(lacks)}")
     for parameter in given.values():
         if parameter.name not in (*usual, *known) and parameter.default is parameter.empty:
             offer = f"it can ask for {', '.join(known)} beyond {' and '.join(usual)}"
@@ -209,6 +222,13 @@ def _without_settings(cls: type, name: str) -> object:
 
 def _declared(source: object, module: ModuleType, name: str, default: Any) -> Any:
     return getattr(source, name, getattr(module, name, default))
+
+
+def _listed(source: object, module: ModuleType, what: str, name: str) -> tuple[Any, ...]:
+    found = _declared(source, module, what, ())
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        raise PluginError(f"verifier {name!r}: its {what} must be a list, not {_shown(found)}")
+    return tuple(found)
 
 
 def _score(answer: object, name: str) -> Score:
