@@ -1,30 +1,41 @@
-"""The demo job against a plain loop of scripts (a process per stage, restarted each round), by phase, side by side.
+"""ReST-EM beside a plain loop of scripts on the very same problems: time by phase, and accuracy problem by problem.
 
-python benchmarks/plain_loop.py --loop run.sh --work WORK [--problems 150] [--samples 8] [--rounds 3]
+python -m benchmarks.plain_loop --loop FOLDER --work WORK [--problems 150] [--samples 8] [--rounds 3] [--seeds 1]
+                                [--adaptive]
 
-The loop is called as `run.sh PYTHON MODEL_DIR WORK ROUNDS PROBLEMS SAMPLES` and prints lines of `name=value` that
-begin with SAMPLE, TRAIN or LOOP. Same model, task, numbers of problems and samples, cap (4), epochs (2), batch,
-learning rate, and LoRA shape; each side draws its own problems. selftrain also measures a validation split.
+FOLDER has the loop's sample.py and train.py: a process per step, started again each round, as in its run.sh. Same
+model, problems, number of samples, rule (right, distinct, at most 4 a problem), epochs (2), batch, learning rate and
+LoRA shape. A seed moves both on to other training problems. selftrain also measures a valid split, which its gate
+needs and the loop has not. Both last models are measured afterwards by one protocol. What an earlier
+call has finished is not done again. With --adaptive, selftrain samples in waves (see `generate.waves`).
 """
 
 import argparse
 import json
+import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 import selftrain
+from benchmarks.paired import RESULTS, commit, shown
+from selftrain import statistics
 from selftrain.after import summary
 from selftrain.backends import models
-from selftrain.loop.launch import Run
+from selftrain.loop import measure
+from selftrain.loop.budget import spent
 from selftrain.loop.plan import cores
+from selftrain.store import Store
 
-RESULTS = Path(__file__).parent / "results"
-SAME: dict[str, Any] = {"keep": 4, "num_train_epochs": 2, "test": 200}
+PROBLEMS = Path(__file__).with_name("loop_problems.py")
+SAME: dict[str, Any] = {"keep": 4, "num_train_epochs": 2, "valid": 50, "test": 200, "gate.patience": 99}
+WAVES: dict[str, Any] = {"generate.waves": 4, "generate.enough": 4}
 PHASES = {
     "start engine": ("start_s", ()),
     "sample": ("sample_s", ("generate",)),
@@ -34,6 +45,16 @@ PHASES = {
 """Phase -> the loop's name of its seconds, and selftrain's stages."""
 
 
+class Side(NamedTuple):
+    """What one side took and left."""
+
+    seconds: float
+    phases: dict[str, float]
+    kept: int
+    tokens: int
+    model: Path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--loop", type=Path, required=True)
@@ -41,89 +62,132 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=150)
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--ours", type=Path, help="a finished run of the demo instead of a new one with the loop's rule"
-    )
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--adaptive", action="store_true")
     asked = parser.parse_args()
-    shutil.rmtree(asked.work, ignore_errors=True)
-    model = models.resolve("smollm2-135m")
-    ours, our_seconds = finished(asked.ours) if asked.ours else our_side(asked.work / "ours", asked)
-    theirs, their_seconds, accuracies = loop_side(asked.loop, model, asked.work / "loop", asked)
-    write(ours, our_seconds, theirs, their_seconds, accuracies, asked)
+    asked.work.mkdir(parents=True, exist_ok=True)
+    found = []
+    for seed in range(asked.seeds):
+        # Which side goes first changes from seed to seed.
+        order = (ours, theirs) if seed % 2 == 0 else (theirs, ours)
+        sides = {side.__name__: side(seed, asked) for side in order}
+        compared = measure.evaluate(
+            str(sides["ours"].model),
+            {},
+            data="",
+            like=asked.work / _name(asked, seed),
+            against=str(sides["theirs"].model),
+        )
+        found.append((sides["ours"], sides["theirs"], compared))
+    write(found, asked)
 
 
-def finished(folder: Path) -> tuple[Run, float]:
-    """Return a finished run and the wall seconds of its stages; the start of the command is not among them."""
-    run = Run.open(folder)
-    return run, sum(summary.phases(run).values())
+def _name(asked: argparse.Namespace, seed: int) -> str:
+    return f"ours{'-adaptive' * asked.adaptive}-{asked.problems}-{asked.samples}-{asked.rounds}-{seed}"
 
 
-def our_side(out: Path, asked: argparse.Namespace) -> tuple[Run, float]:
-    """Run the demo with the loop's numbers."""
-    begun = time.monotonic()
+def ours(seed: int, asked: argparse.Namespace) -> Side:
+    """Run selftrain's side, or read it where it is."""
+    out = asked.work / _name(asked, seed)
     numbers: dict[str, Any] = {"draw": asked.problems, "pool": asked.problems * asked.rounds}
-    numbers |= {"samples": asked.samples, "rounds": asked.rounds}
-    run = selftrain.run("rest_em", preset="demo", out=str(out), **SAME, **numbers)
-    return run, time.monotonic() - begun
-
-
-def loop_side(
-    loop: Path, model: Path, work: Path, asked: argparse.Namespace
-) -> tuple[dict[str, float], float, list[float]]:
-    """Run the loop; return its seconds by name, in all, and its greedy accuracy by round."""
-    numbers = [str(n) for n in (asked.rounds, asked.problems, asked.samples)]
-    command = ["bash", str(loop), sys.executable, str(model), str(work), *numbers]
+    numbers |= {"samples": asked.samples, "rounds": asked.rounds, "seed": seed}
+    data = {"name": str(PROBLEMS), "problems": asked.problems, "rounds": asked.rounds, "first": 10 * seed}
+    settings = {**SAME, **numbers, **(WAVES if asked.adaptive else {})}
+    note = out.with_suffix(".seconds")
+    if not note.exists():
+        # A run in two pieces has no time.
+        shutil.rmtree(out, ignore_errors=True)
     begun = time.monotonic()
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    # The last SAMPLE line, after LOOP, only measures; its time is not the loop's.
-    before, _, after = printed.partition("LOOP")
-    found: dict[str, float] = {}
-    for name, value in re.findall(r"(\w+)=([\d.]+)", before):
-        found[name] = found.get(name, 0.0) + float(value)
-    seconds = re.search(r"seconds=(\d+)", after)
-    accuracies = [float(value) for value in re.findall(r"greedy=([\d.]+)", printed)]
-    return found, float(seconds[1]) if seconds else time.monotonic() - begun, accuracies
+    run = selftrain.run("rest_em", preset="demo", data=data, out=str(out), **settings)
+    if not note.exists():
+        note.write_text(str(time.monotonic() - begun))
+    phases = summary.phases(run)
+    taken = {phase: sum(phases.get(stage, 0.0) for stage in stages) for phase, (_, stages) in PHASES.items()}
+    budget = spent(Store(run.root))
+    last = next((run.root / f"round-{asked.rounds:02d}").glob("*-train/checkpoint/serve"))
+    return Side(float(note.read_text()), taken, budget.rows, budget.sampled, last)
 
 
-def write(
-    ours: Run, our_seconds: float, theirs: dict[str, float], their_seconds: float, accuracies: list[float],
-    asked: argparse.Namespace,
-) -> None:  # fmt: skip
+def theirs(seed: int, asked: argparse.Namespace) -> Side:
+    """Run the loop's steps in the order of its run.sh, or read what it said."""
+    work = asked.work / f"loop-{asked.problems}-{asked.samples}-{asked.rounds}-{seed}"
+    said = work / "said.json"
+    if not said.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        begun = time.monotonic()
+        printed = _looped(work, seed, asked)
+        said.write_text(json.dumps({"seconds": time.monotonic() - begun, "printed": printed}))
+    told = json.loads(said.read_text())
+    sums: dict[str, float] = {}
+    for name, value in re.findall(r"(\w+)=([\d.]+)", told["printed"]):
+        sums[name] = sums.get(name, 0.0) + float(value)
+    taken = {phase: sums.get(name, 0.0) for phase, (name, _) in PHASES.items()}
+    return Side(told["seconds"], taken, int(sums["kept"]), int(sums["tokens"]), work / f"model-{asked.rounds}")
+
+
+def _looped(work: Path, seed: int, asked: argparse.Namespace) -> str:
+    base = str(models.resolve("smollm2-135m"))
+    model, printed = base, ""
+    for round in range(asked.rounds):
+        rows, made = str(work / f"rows-{round}.json"), str(work / f"model-{round + 1}")
+        sizes = [str(10 * seed + round), str(asked.problems), str(asked.samples)]
+        for step in (["sample.py", model, rows, *sizes], ["train.py", base, rows, made]):
+            command = [sys.executable, str(asked.loop / step[0]), *step[1:]]
+            with (work / "log").open("a") as log:
+                printed += subprocess.run(command, stdout=subprocess.PIPE, stderr=log, text=True, check=True).stdout
+        model = made
+    return "\n".join(line for line in printed.splitlines() if line.startswith(("SAMPLE", "TRAIN")))
+
+
+def write(found: list[tuple[Side, Side, measure.Measured]], asked: argparse.Namespace) -> None:
     """Write the table and the figures behind it."""
-    phases = summary.phases(ours)
-    table = {
-        phase: (theirs.get(name, 0.0), sum(phases.get(stage, 0.0) for stage in stages))
-        for phase, (name, stages) in PHASES.items()
-    }
-    known = [sum(values) for values in zip(*table.values(), strict=True)]
-    table["other"] = (their_seconds - known[0], our_seconds - known[1])
-    table["in all"] = (their_seconds, our_seconds)
+    name = "plain-loop-adaptive" if asked.adaptive else "plain-loop"
+    options = f" --seeds {asked.seeds}" + " --adaptive" * asked.adaptive
+    pairs = [(mine, other) for mine, other, _ in found]
     lines = [
-        "# The demo job against the plain loop",
+        f"# ReST-EM{', adaptive budget,' * asked.adaptive} against the plain loop",
         "",
-        f"`python benchmarks/plain_loop.py --loop run.sh --work WORK --problems {asked.problems} --samples"
-        f" {asked.samples} --rounds {asked.rounds}`",
+        f"`python -m benchmarks.plain_loop --loop FOLDER --work WORK --problems {asked.problems} --samples"
+        f" {asked.samples} --rounds {asked.rounds}{options}`",
         "",
-        f"SmolLM2-135M-Instruct (Q4_1), {asked.rounds} rounds of {asked.problems} problems x {asked.samples} samples,"
-        f" {cores()} cores, one run of each, ours first. Seconds of wall-clock; our first evaluation carries the start"
-        " of the engine, our sampling carries verification, selection and row building.",
-        "",
-        "The loop trains on at most 4 rows a problem for 2 epochs; "
-        + ("so does selftrain here." if not asked.ours else "the demo, as it comes, on at most 2 for 1 epoch."),
+        f"Commit {commit()}, {platform.machine()}, {cores()} cores. SmolLM2-135M-Instruct (Q4_1), {asked.rounds} rounds"
+        f" of {asked.problems} problems x {asked.samples} samples, the same on both sides. Seconds of wall-clock,"
+        " medians over seeds; selftrain's first evaluation carries the start of its engine, its sampling carries"
+        " verification, selection and row building, and its evaluation a valid split of 50 that the loop has not.",
         "",
         "| phase | plain loop | selftrain | ratio |",
         "|---|---|---|---|",
     ]
-    lines += [f"| {name} | {a:.0f} | {b:.0f} | {f'{a / b:.1f}' if b >= 1 else '-'} |" for name, (a, b) in table.items()]
-    lines += ["", "| round | plain loop, greedy on 200 | selftrain, greedy on 200 test problems |", "|---|---|---|"]
-    for number, accuracy in enumerate(accuracies):
-        metric = ours.metric("accuracy", split="test", round=number)
-        lines.append(f"| {number} | {100 * accuracy:.1f} % | {f'{100 * metric.value:.1f} %' if metric else ''} |")
+    for phase in (*PHASES, "other", "in all"):
+        mine, other = (median(_phase(side, phase) for side in sides) for sides in zip(*pairs, strict=True))
+        lines.append(f"| {phase} | {other:.0f} | {mine:.0f} | {f'{other / mine:.2f}' if mine >= 1 else '-'} |")
+    lines += ["", "| seed | plain loop, kept rows / sampled tokens | selftrain | ratio of times | accuracy, selftrain -"
+              " loop, points on test |", "|---|---|---|---|---|"]  # fmt: skip
+    for seed, (own, loop, compared) in enumerate(found):
+        assert compared.gain is not None
+        lines.append(
+            f"| {seed} | {loop.kept} / {loop.tokens:,} | {own.kept} / {own.tokens:,}"
+            f" | {loop.seconds / own.seconds:.2f} | {shown(compared.gain)} |"
+        )
+    pooled, _ = statistics.nested([list(compared.differences.values()) for _, _, compared in found])
+    lines.append(f"| all | | | {median(o.seconds / m.seconds for m, o, _ in found):.2f} | {shown(pooled)} |")
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "plain-loop.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    figures = {name: {"plain_loop": a, "selftrain": b} for name, (a, b) in table.items()}
-    (RESULTS / "plain-loop.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    figures = {
+        "commit": commit(), "load": os.getloadavg(), "difference": pooled._asdict(),
+        "seeds": [{"ours": _plain(m), "loop": _plain(o)} for m, o, _ in found],
+    }  # fmt: skip
+    (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
+
+
+def _phase(side: Side, phase: str) -> float:
+    if phase == "in all":
+        return side.seconds
+    return side.seconds - sum(side.phases.values()) if phase == "other" else side.phases[phase]
+
+
+def _plain(side: Side) -> dict[str, Any]:
+    return {name: value for name, value in side._asdict().items() if name != "model"}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from selftrain.lab import Completion, Request, Scored
 
 BEAT_SECONDS = 5.0
 KV_CACHE_BYTES = 2 * 2**30
-CPU_SEQUENCES = 64
+CPU_SEQUENCES = 128
 
 
 class Place(NamedTuple):

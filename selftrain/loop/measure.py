@@ -2,11 +2,12 @@
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from selftrain import statistics
+from selftrain.backends import models
 from selftrain.errors import ConfigError
 from selftrain.loop import config, launch
 from selftrain.loop.controller import Watcher
@@ -30,6 +31,8 @@ class Measured:
     against: str | None = None
     other: tuple[Metric, ...] = ()
     gain: statistics.Estimate | None = None
+    differences: Mapping[str, float] = field(default_factory=dict)
+    """Problem -> what the model is ahead of the other."""
 
     def lines(self) -> list[str]:
         """Return it as lines to read."""
@@ -68,12 +71,17 @@ def evaluate(
     if split not in ("valid", "test"):
         raise ConfigError(f"split is {split!r}; it can be valid or test")
     asked = _asked(settings, data, like)
+    for name in (model, against) if against else ():
+        models.resolve(name)
     metrics, outcomes = _measure(model, asked, split, watcher or launch.Quiet())
     if against is None:
         return Measured(model=model, split=split, metrics=metrics)
     other, before = _measure(against, asked, split, watcher or launch.Quiet())
     gain = statistics.difference([outcomes[id] for id in outcomes], [before[id] for id in outcomes])
-    return Measured(model=model, split=split, metrics=metrics, against=against, other=other, gain=gain)
+    ahead = {id: outcomes[id] - before[id] for id in outcomes}
+    return Measured(
+        model=model, split=split, metrics=metrics, against=against, other=other, gain=gain, differences=ahead
+    )
 
 
 def _asked(settings: Mapping[str, Any], data: str, like: Path | None) -> config.Job:
