@@ -23,7 +23,7 @@ FOLDERS := selftrain pipelines verifiers data tests benchmarks tools
 TYPED = $(foreach folder,$(FOLDERS),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
 DEMO = $(BIN)/selftrain run rest_em --preset demo --out runs/demo
 
-.PHONY: setup demo test test-slow lint types format doctor ci clean help
+.PHONY: setup demo test test-slow faults lint types format doctor ci clean help
 .DEFAULT_GOAL := help
 
 help:  ## these lines
@@ -46,6 +46,9 @@ test: setup  ## the fast tests
 
 test-slow: setup  ## the slow tests
 	$(TESTS) -m "slow and not gpu" $(PYTEST)
+
+faults: setup  ## inject every fault into runs of its own, and write the table (docs/reliability.md)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.campaign --write
 
 lint: setup  ## format, lint and types, as CI checks them
 	$(BIN)/ruff format --check .

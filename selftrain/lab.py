@@ -52,7 +52,7 @@ class Completion:
     text: str
     """Decoded without special tokens."""
     finish: str
-    """'stop' or 'length'."""
+    """'stop' or 'length'; 'failed' where the engine refused this request, and `text` says why."""
     logprob: float | None = None
     reencoded: bool = False
     """True where the sampler had only text to give and `ids` were encoded from it again."""
@@ -81,7 +81,7 @@ class Sampler(Protocol):
         """Serve the weights of this checkpoint folder from now on; returns when a probe has confirmed it."""
 
     def sample(self, requests: Sequence[Request], *, seed: int) -> Iterator[Completion]:
-        """Yield one completion per request as they finish, in any order."""
+        """Yield one completion per request as they finish, in any order, refused ones too (finish "failed")."""
 
     def score(self, sequences: Sequence[Scored]) -> list[tuple[float, ...]]:
         """Return the log-probability of each completion token, in nats."""
@@ -374,8 +374,11 @@ class Lab:
 
     def close(self) -> None:
         """End everything that was started; whoever still waits for it gets an error."""
+        self._closed = True
+        # Whoever holds the guard may be waiting for an engine to change its weights, and would hold it for ever.
+        for sampler, _ in list(self._samplers.values()):
+            sampler.close()
         with self._guard:
-            self._closed = True
             for sampler, _ in self._samplers.values():
                 sampler.close()
             self._samplers = {}
@@ -383,6 +386,11 @@ class Lab:
                 if other is not None:
                     other.close()
             self._trainer = self._verifiers = None
+
+    def reopen(self) -> None:
+        """Start everything anew when it is next needed, after a close."""
+        with self._guard:
+            self._closed = False
 
     def _open(self) -> None:
         if self._closed:
@@ -416,7 +424,11 @@ class EngineModel:
             for index in range(n)
         ]
         seed = seed_of(self._seed, self._name, ids, n, temperature)
-        texts = {done.id: done.text for done in self._sampler().sample(requests, seed=seed)}
+        texts = {}
+        for done in self._sampler().sample(requests, seed=seed):
+            if done.finish == "failed":
+                raise ValueError(done.text)
+            texts[done.id] = done.text
         said = [texts[request.id] for request in requests]
         return [said[at : at + n] for at in range(0, len(said), n)]
 

@@ -4,10 +4,11 @@
     runs/NAME/round-01/plan.json
     runs/NAME/round-01/01-generate/key.json                     by which settings; written first
     runs/NAME/round-01/01-generate/part-00000/samples.parquet   a finished shard, renamed into place at once
-    runs/NAME/round-01/01-generate/stage.json                   the stage is done; written last
+    runs/NAME/round-01/01-generate/part-00000/manifest.json     the hashes of its files
+    runs/NAME/round-01/01-generate/stage.json                   the stage is done; written last, with its shards' hash
 
 A shard that is there is whole: its files are fsynced before its folder gets its name, so a kill at any moment loses
-at most the shards that were being worked on.
+at most the shards that were being worked on. One that has changed since is named and refused (`seals.py`).
 """
 
 import fcntl
@@ -17,19 +18,21 @@ import re
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from selftrain import tables
+from selftrain import seals, tables
 from selftrain.errors import StoreError
 from selftrain.records import Json, digest
 
 FORMAT = 1
 """Version of the folder's layout; a newer one is refused by name."""
+VISIBLE_SECONDS = 30.0
+"""How long a file may take to be seen under its new name."""
 PATIENCE = 5
 """Times to try for the lock, a moment apart: somebody may be looking whether it is held."""
 
@@ -49,7 +52,7 @@ class Store:
         """Return the store of a run that is there; raises StoreError if it isn't, or is of a newer format."""
         store = cls(Path(root))
         if not store.exists():
-            raise StoreError(f"{root} is no run of selftrain: it has no run.yaml")
+            raise StoreError(f"{root} is no run of selftrain: it has no run.yaml (`selftrain runs FOLDER` lists runs)")
         store.check_format()
         return store
 
@@ -62,7 +65,7 @@ class Store:
         """Hold the run for this process alone; raises StoreError if another process has it or it can't be written."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            file = (self.root / ".lock").open("a+")
+            file = open(self.root / ".lock", "a+", opener=_unlinked)  # noqa: SIM115
         except OSError as error:
             raise StoreError(
                 f"cannot write to the run folder {self.root}: {error.strerror}; choose another --out"
@@ -92,7 +95,8 @@ class Store:
                     "; choose another --out"
                 )
             return
-        found = re.search(r"^format: (\d+)", (self.root / "run.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+        text = (self.root / "run.yaml").read_text(encoding="utf-8", errors="replace")
+        found = re.search(r"^format: (\d+)", text, re.MULTILINE)
         if not found or int(found[1]) > FORMAT:
             raise StoreError(
                 f"{self.root} was made by a newer selftrain (folder format {found[1] if found else 'unknown'}, this one"
@@ -116,11 +120,17 @@ class Store:
         folders = sorted(self.round(round).glob("[0-9][0-9]-*"))
         return {path.name[3:]: StageFolder(path) for path in folders}
 
+    def plan(self, round: int) -> list[dict[str, Any]]:
+        """Return a round's stages as plain data, as its plan has them; raises StoreError for a damaged plan."""
+        path = self.round(round) / "plan.json"
+        if not path.exists():
+            return []
+        found = seals.read(path, f"delete it, if no stage of {path.parent.name} has begun, or else that whole folder")
+        return list(found["stages"])
+
     def planned(self, round: int) -> list[str]:
         """Return the names of a round's stages as its plan has them; none of round 0, which has no plan."""
-        path = self.round(round) / "plan.json"
-        stages = json.loads(path.read_text(encoding="utf-8"))["stages"] if path.exists() else []
-        return [str(stage["name"]) for stage in stages]
+        return [str(stage["name"]) for stage in self.plan(round)]
 
     def own(self, round: int) -> dict[str, "StageFolder"]:
         """Return the stages of a round that its plan names, as far as they have begun; of round 0 all."""
@@ -134,13 +144,20 @@ class Store:
         return bool(planned) and len(own) >= len(planned) and all(folder.done() for folder in own.values())
 
     def append(self, name: str, line: Json) -> None:
-        """Append one line to a .jsonl file of the run."""
-        with (self.root / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        """Append one line to a .jsonl file of the run; half a line that a kill has left there goes."""
+        with (self.root / name).open("ab+") as file:
+            file.seek(0)
+            text = file.read()
+            file.truncate(text.rfind(b"\n") + 1)
+            file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
 
     def write_json(self, path: Path, content: Any) -> None:
         """Write a JSON file of the run at once."""
         write_text(path, json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
+
+    def write_sealed(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Write a JSON file that the run will go by: `seals.read` knows whether it is still what was written."""
+        self.write_json(path, seals.sealed(content))
 
 
 class StageFolder:
@@ -156,10 +173,10 @@ class StageFolder:
         return self.name.startswith("audit")
 
     def begin(self, key: Json) -> None:
-        """Take the folder for a stage of these settings; raises StoreError if it was made with others."""
+        """Take the folder for a stage of these settings; raises StoreError if it was made with others, or damaged."""
         path = self.path / "key.json"
         if path.exists():
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = self.settings()
             if stored != json.loads(json.dumps(key)):
                 raise StoreError(
                     f"{self.path.parent.name}/{self.path.name} was made with other settings:"
@@ -170,11 +187,25 @@ class StageFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             write_text(path, json.dumps(key, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
         for leftover in self.path.glob("*.unfinished"):
-            shutil.rmtree(leftover)
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
+        self.check()
+
+    def check(self) -> None:
+        """Raise StoreError if a finished shard is not what was written, or one of a finished stage is gone."""
+        for shard in self.shards():
+            self._check(shard)
+        wanted = self._finished().get("content")
+        if wanted is not None and wanted != self._content():
+            raise StoreError(
+                f"{self.path} is damaged: its shards are not those that its stage.json tells of; {self._remedy}"
+            )
 
     def settings(self) -> dict[str, Any]:
         """Return what this stage was made with: its key, as plain data."""
-        return dict(json.loads((self.path / "key.json").read_text(encoding="utf-8")))
+        return seals.read(self.path / "key.json", self._remedy)
 
     def key(self) -> str:
         """Return the hash of the settings this stage was made with."""
@@ -186,11 +217,12 @@ class StageFolder:
 
     def summary(self) -> dict[str, Any]:
         """Return what the finished stage said of itself: counts and seconds."""
-        return dict(json.loads((self.path / "stage.json").read_text(encoding="utf-8"))) if self.done() else {}
+        return {name: value for name, value in self._finished().items() if name != "content"}
 
     def finish(self, summary: Json) -> None:
         """Mark the stage complete."""
-        write_text(self.path / "stage.json", json.dumps(summary, indent=1, sort_keys=True) + "\n")
+        said = {**summary, "content": content} if (content := self._content()) else summary
+        write_text(self.path / "stage.json", json.dumps(seals.sealed(said), indent=1, sort_keys=True) + "\n")
 
     def shards(self) -> list[int]:
         """Return the numbers of the finished shards, in order."""
@@ -208,8 +240,9 @@ class StageFolder:
             name = tables.NAMES[kind]
             counts[name] = tables.write(kind, rows, unfinished / f"{name}.parquet")
             _fsync(unfinished / f"{name}.parquet")
-        _fsync(unfinished)
-        unfinished.rename(part)
+        hashes = {file.name: seals.hashed(file) for file in sorted(unfinished.iterdir())}
+        write_text(unfinished / seals.MANIFEST, json.dumps(seals.sealed(hashes), indent=1) + "\n")
+        rename(unfinished, part)
         _fsync(self.path)
         return counts
 
@@ -217,6 +250,13 @@ class StageFolder:
         """Return a shard's records of one type; none if the shard has none."""
         path = self.file(kind, shard)
         return tables.read(kind, path) if path.exists() else []
+    def drop(self, shards: Sequence[int]) -> None:
+        """Take finished shards away, all or nothing each, of a stage that nothing has read yet."""
+        for shard in shards:
+            unfinished = self._part(shard).with_suffix(".unfinished")
+            rename(self._part(shard), unfinished)
+            shutil.rmtree(unfinished)
+
 
     def files(self, kind: type[Any]) -> list[Path]:
         """Return the Parquet files of one record type, by shard."""
@@ -230,7 +270,8 @@ class StageFolder:
         return tables.to_table(kind, []).select(list(names))
 
     def file(self, kind: type[Any], shard: int) -> Path:
-        """Return the Parquet file of a shard's records of one type."""
+        """Return the Parquet file of a shard's records of one type; raises StoreError if the shard is damaged."""
+        self._check(shard)
         return self._part(shard) / f"{tables.NAMES[kind]}.parquet"
 
     def count(self, kind: type[Any], shard: int | None = None) -> int:
@@ -242,6 +283,30 @@ class StageFolder:
         """How a new run could keep the rounds before this one: round 0 holds what all rounds are measured by."""
         round, run = int(self.path.parent.name.removeprefix("round-")), self.path.parent.parent
         if not round:
+    def _finished(self) -> dict[str, Any]:
+        """What stage.json holds."""
+        return seals.read(self.path / "stage.json", self._remedy) if self.done() else {}
+
+    def _check(self, shard: int) -> None:
+        part = self._part(shard)
+        # A shard of an earlier selftrain has no manifest.
+        if (part / seals.MANIFEST).exists():
+            seals.check(part, seals.read(part / seals.MANIFEST, self._remedy), self._remedy)
+
+    def _content(self) -> str:
+        """The hash of all shards' manifests; '' where a shard of an earlier selftrain has none."""
+        manifests = {shard: self._part(shard) / seals.MANIFEST for shard in self.shards()}
+        if not all(path.exists() for path in manifests.values()):
+            return ""
+        return digest({str(shard): seals.hashed(path) for shard, path in manifests.items()})
+
+    @property
+    def _remedy(self) -> str:
+        return (
+            f"delete {self.path.parent} and the rounds after it, and the same command makes them again, or fork the"
+            " run from the round before"
+        )
+
             return ""
         return f" or keep the rounds before in a new one (selftrain fork {run} --from-round {round - 1} --out NEW ...),"
 
@@ -266,11 +331,13 @@ def differences(stored: Json, asked: Json, prefix: str = "") -> list[str]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file that is either there as a whole or not at all."""
     unfinished = path.with_name(path.name + ".unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
+    # What a kill has left there goes, and a link that somebody has put there leads nowhere.
+    unfinished.unlink(missing_ok=True)
+    with unfinished.open("x", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    unfinished.rename(path)
+    rename(unfinished, path)
     _fsync(path.parent)
 
 
@@ -278,6 +345,29 @@ def _taken(file: IO[str]) -> bool:
     """Try to take the lock."""
     for _ in range(PATIENCE):
         try:
+def rename(source: Path, target: Path) -> None:
+    """Rename, and wait until the new name is seen: on a network file system that may take a moment.
+
+    One that asks twice may say that the source is gone because the first time did it.
+    """
+    moved = source.stat().st_ino
+    with suppress(FileNotFoundError):
+        source.rename(target)
+    end = time.monotonic() + VISIBLE_SECONDS
+    while not (target.exists() and target.stat().st_ino == moved):
+        if time.monotonic() > end:
+            raise StoreError(
+                f"{target} did not appear within {VISIBLE_SECONDS:.0f} s of its writing; run the same command again"
+                " when the file system is well"
+            )
+        time.sleep(0.05)
+
+
+def _unlinked(path: str, flags: int) -> int:
+    """Open a file that is no link to another: a run from elsewhere could have us overwrite what it leads to."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(0.02)

@@ -49,20 +49,20 @@ class Launched:
         """Tell whether nothing that it has started lives after so many seconds."""
         return waited(lambda: not self.family(), seconds)
 
-    def strike(self, number: int, stage: str, role: str = "controller") -> bool:
-        """SIGKILL one of its processes while a stage is under way; tell whether there was one to kill."""
+    def strike(self, number: int, stage: str, role: str = "controller", sign: int = signal.SIGKILL) -> bool:
+        """Signal one of its processes while a stage is under way; tell whether there was one to signal."""
         waited(lambda: self._in_progress(number, stage) or self.process.poll() is not None, 300)
         if self.process.poll() is not None:
             return False
         time.sleep(random.Random(f"{number}{stage}{role}").random() * 0.3)
         if role == "controller":
-            self.process.kill()
+            self.process.send_signal(sign)
             return True
         waited(lambda: self._one(role) is not None or self.process.poll() is not None, 60)
         victim = self._one(role)
         if victim is None:
             return False
-        os.kill(victim, signal.SIGKILL)
+        os.kill(victim, sign)
         return True
 
     def _one(self, role: str) -> int | None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,3 +232,54 @@ def test_lines_are_appended(tmp_path: Path) -> None:
         {"a": "é"},
         {"a": 2},
     ]
+
+
+def test_half_a_line_that_a_kill_has_left_goes(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.append("events.jsonl", {"a": 1})
+    with (tmp_path / "events.jsonl").open("a") as file:
+        file.write('{"a": 2, "b')
+    store.append("events.jsonl", {"a": 3})
+    assert [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()] == [{"a": 1}, {"a": 3}]
+
+
+def test_a_rename_that_is_said_to_have_failed_but_was_done_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system whose answer was lost asks again, and hears that the source is gone."""
+    rename = os.rename
+
+    def twice(source: Any, target: Any) -> None:
+        rename(source, target)
+        rename(source, target)
+
+    folder = Store(tmp_path).stage(1, 3, "select")
+    folder.begin({})
+    monkeypatch.setattr(os, "rename", twice)
+    folder.write(0, {Pick: [pick(1)]})
+    folder.finish({})
+    folder.finish({"again": 1})
+    assert folder.read(Pick, 0) == [pick(1)]
+    assert folder.summary() == {"again": 1}
+
+
+def test_a_rename_that_is_seen_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = os.rename
+    monkeypatch.setattr(os, "rename", lambda *names: threading.Timer(0.3, rename, names).start())
+    folder = Store(tmp_path).stage(1, 3, "select")
+    folder.begin({})
+    folder.write(0, {Pick: [pick(1)]})
+    assert folder.shards() == [0]
+    monkeypatch.setattr(os, "rename", lambda *names: None)
+    monkeypatch.setattr(stores, "VISIBLE_SECONDS", 0.1)
+    with pytest.raises(StoreError, match="did not appear within 0 s"):
+        folder.write(1, {Pick: [pick(1)]})
+
+
+def test_shards_that_are_dropped_are_gone(tmp_path: Path) -> None:
+    folder = Store(tmp_path).stage(0, 0, "problems")
+    folder.begin({})
+    for shard in range(3):
+        folder.write(shard, {Pick: [pick(shard)]})
+    folder.drop([0, 2])
+    assert [path.name for path in sorted(folder.path.glob("part*"))] == ["part-00001"]

@@ -49,6 +49,7 @@ def export(
     if dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}{near(dtype, DTYPES) or '.'} Known: {', '.join(DTYPES)}")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
+    checkpoints.verify(checkpoint)
         raise ConfigError(f"{to} is there and not empty; export to a new folder")
     contents = checkpoints.read(checkpoint)
     asked = prompts or [probe.prompt_ids for probe in checkpoints.probes_of(checkpoint)]

@@ -13,8 +13,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from selftrain import seals
 from selftrain.after.retention import collected
 from selftrain.after.standing import FORK
+from selftrain.backends.checkpoints import REMEDY
 from selftrain.errors import StoreError
 from selftrain.loop import config, launch
 from selftrain.loop.controller import Watcher
@@ -104,7 +106,7 @@ def share(source: Store, prepared: launch.Prepared, from_round: int, changed: li
         _copy_lines(source.root, partial, from_round)
         told = {"from": str(source.root.resolve()), "round": from_round, "changed": changed, "linked": linked > 0}
         store = Store(partial)
-        store.write_json(partial / FORK, told)
+        store.write_sealed(partial / FORK, told)
         prepared.write_down(store)
         partial.rename(out)
     except BaseException:
@@ -208,11 +210,11 @@ def _copy(file: Path, target: Path, old: Path, new: Path) -> None:
     if file.name != "checkpoint.json":
         shutil.copyfile(file, target)
         return
-    stored = json.loads(file.read_text(encoding="utf-8"))
+    stored = seals.read(file, REMEDY)
     start = stored.get("start")
     if start and Path(start).is_relative_to(old.resolve()):
         stored["start"] = str(new.resolve() / Path(start).relative_to(old.resolve()))
-    target.write_text(json.dumps(stored, indent=2) + "\n", encoding="utf-8")
+    target.write_text(json.dumps(seals.sealed(stored), indent=2) + "\n", encoding="utf-8")
 
 
 def _copy_lines(source: Path, target: Path, from_round: int) -> None:

@@ -1,12 +1,12 @@
 """How a run stands: held by a process or not, ended in which way by its own word, a fork of which run."""
 
 import fcntl
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from selftrain import seals
 from selftrain.errors import UserError
 from selftrain.store import Store
 
@@ -72,4 +72,5 @@ def source(store: Store) -> str:
 
 def _read(store: Store, name: str) -> dict[str, Any]:
     path = store.root / name
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    remedy = "delete it: it only says how the run ended" if name == STATE else "fork the run anew"
+    return seals.read(path, remedy) if path.exists() else {}

@@ -1,6 +1,6 @@
 """A checkpoint on disk: float32 master weights to train from, a copy to serve, and a probe that tells the two agree.
 
-    checkpoint.json   id (hash of the master weights), master, serve, adapter, base, start
+    checkpoint.json   id (hash of the master weights), master, serve, adapter, base, start, the hash of every file
     master/           a float32 model folder; for a model as it was given, checkpoint.json names its folder instead
     serve/            the same weights as served, `lm_head.weight` included even where it is tied; probe.json (of a
                       reward or process model, which is not sampled from, it holds no sequences)
@@ -18,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from selftrain import seals
 from selftrain.backends import classifiers, models, weights
-from selftrain.errors import EngineError, ModelError
+from selftrain.errors import EngineError, ModelError, StoreError
 from selftrain.records import Ids
+from selftrain.store import rename
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -68,7 +70,7 @@ def read(folder: Path) -> Contents:
     file = folder / "checkpoint.json"
     if not file.is_file():
         raise ModelError(f"{folder} is not a checkpoint folder: it has no checkpoint.json")
-    stored = json.loads(file.read_text(encoding="utf-8"))
+    stored = seals.read(file, REMEDY)
     if stored["format"] > FORMAT:
         raise ModelError(f"{folder} was written by a newer selftrain (format {stored['format']}, known: {FORMAT})")
     master = folder / stored["master"]
@@ -87,6 +89,30 @@ def read(folder: Path) -> Contents:
 def master_of(folder: Path) -> Path:
     """The model folder that training begins from."""
     return read(folder).master
+def verify(folder: Path, *parts: str, weighty: bool = True) -> None:
+    """Raise StoreError if a file of a checkpoint is not what was written, or the given model has changed since.
+
+    `parts` are master, serve, adapter; all by default. Without `weighty` the weights are left out. Files that have not
+    been touched since they were last looked at are not read again.
+    """
+    stored = seals.read(folder / "checkpoint.json", REMEDY)
+    if "files" not in stored or (folder / "collected.json").exists():
+        # An earlier selftrain wrote it, or its weights were freed.
+        return
+    files = {
+        name: known
+        for name, known in stored["files"].items()
+        if (not parts or name.partition("/")[0] in parts) and (weighty or not name.endswith(".safetensors"))
+    }
+    seals.check(folder, files, REMEDY)
+    master = Path(stored["master"])
+    if weighty and master.is_absolute() and (not parts or "master" in parts) and weights.digest(master) != stored["id"]:
+        raise StoreError(
+            f"the weights of {master} are not those that the run began with (hash {stored['id'][:8]}); put the model"
+            " back as it was, or start a new run"
+        )
+
+
 
 
 def serve_of(folder: Path) -> Path:
@@ -108,7 +134,9 @@ def prepare(model: Path, out: Path, *, dtype: str = "auto") -> str:
     if not (out / "checkpoint.json").is_file():
         models.check(model)
         with appearing(out) as folder:
-            _finish(folder, master=model.resolve(), base=str(model), start=None, adapter=False, dtype=dtype)
+            master = model.resolve()
+            _serve(master, folder / "serve", served_dtype(master, dtype))
+            _describe(folder, master=master, base=str(model), start=None)
     return read(out).id
 
 
@@ -128,12 +156,9 @@ def write(
     with appearing(out) as folder:
         fill(folder)
         copy_companions(start.master, folder / "master")
-        adapter = (folder / "adapter").is_dir()
-        made = _finish(
-            folder, master=Path("master"), base=start.base, start=str(start.master), adapter=adapter, dtype=dtype
-        )
+        _serve(folder / "master", folder / "serve", served_dtype(folder / "master", dtype))
         more(folder)
-    return made
+        return _describe(folder, master=Path("master"), base=start.base, start=str(start.master))
 
 
 @contextmanager
@@ -146,7 +171,7 @@ def appearing(out: Path) -> Iterator[Path]:
     try:
         yield temp
         sync(temp)
-        os.rename(temp, out)
+        rename(temp, out)
         _sync_one(out.parent)
     except BaseException:
         shutil.rmtree(temp, ignore_errors=True)
@@ -209,24 +234,21 @@ def served_dtype(folder: Path, dtype: str = "auto") -> str:
     return "float32" if models.describe(folder).parameters <= SMALL else "bfloat16"
 
 
-def _finish(folder: Path, *, master: Path, base: str, start: str | None, adapter: bool, dtype: str) -> str:
+def _describe(folder: Path, *, master: Path, base: str, start: str | None) -> str:
+    """Write checkpoint.json, when all other files are there; return the id."""
     identity = weights.digest(folder / master)
-    _serve(folder / master, folder / "serve", served_dtype(folder / master, dtype))
-    (folder / "checkpoint.json").write_text(
-        json.dumps(
-            {
-                "format": FORMAT,
-                "id": identity,
-                "master": str(master),
-                "serve": "serve",
-                "adapter": "adapter" if adapter else None,
-                "base": base,
-                "start": start,
-            },
-            indent=2,
-        )
-        + "\n"
-    )
+    files = {str(path.relative_to(folder)): seals.hashed(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    content = {
+        "format": FORMAT,
+        "id": identity,
+        "master": str(master),
+        "serve": "serve",
+        "adapter": "adapter" if (folder / "adapter").is_dir() else None,
+        "base": base,
+        "start": start,
+        "files": files,
+    }
+    (folder / "checkpoint.json").write_text(json.dumps(seals.sealed(content), indent=2) + "\n")
     return identity
 
 

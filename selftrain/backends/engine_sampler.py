@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from selftrain.backends.link import Link
+from selftrain.backends.link import Link, Refused
 from selftrain.backends.process import Child
 from selftrain.backends.served import served
 from selftrain.lab import Completion, Request, Scored
@@ -44,15 +44,19 @@ class EngineSampler(ABC):
     def sample(self, requests: Sequence[Request], *, seed: int) -> Iterator[Completion]:
         """Yield one completion per request as they finish; each has a random stream of its own, made of its id.
 
-        The requests are sent before the first completion is asked for. One that the engine refuses raises EngineError
-        after all others were yielded.
+        The requests are sent before the first completion is asked for. One that the engine refuses has the finish
+        "failed", and the reason as its text.
         """
         items = {number: (each, seed_of(seed, each.id)) for number, each in enumerate(requests)}
-        return (completion for _, completion in self._link.stream("sample", items))
+        answers = self._link.stream("sample", items)
+        return (_completion(requests[number], answer) for number, answer in answers)
 
     def score(self, sequences: Sequence[Scored]) -> list[tuple[float, ...]]:
         """Return the log-probability of each completion token, in nats."""
         answers = dict(self._link.stream("score", dict(enumerate(sequences))))
+        for answer in answers.values():
+            if isinstance(answer, Refused):
+                raise answer
         return [answers[number] for number in range(len(sequences))]
 
     def close(self) -> None:
@@ -66,3 +70,9 @@ class EngineSampler(ABC):
     @abstractmethod
     def _started(self) -> None:
         """Describe an engine that was just started, and compare it with its checkpoint's probe."""
+
+
+def _completion(request: Request, answer: Completion | Refused) -> Completion:
+    if isinstance(answer, Refused):
+        return Completion(id=request.id, ids=(), text=str(answer), finish="failed")
+    return answer

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from selftrain import pulse
 from selftrain.backends.process import Child
 from selftrain.errors import ConfigError, EngineError
 
@@ -22,6 +23,10 @@ log = logging.getLogger(__name__)
 LOSSES = 3
 """So many losses in a row without an answer, or of one job, are a failure."""
 START_SECONDS = 1800.0
+
+
+class Refused(EngineError):
+    """An engine that is well refuses one item."""
 
 
 @dataclass(eq=False, slots=True)
@@ -66,12 +71,17 @@ class Link:
         return self._child.pid
 
     def stream(self, op: str, items: Mapping[int, Any]) -> Iterator[tuple[int, Any]]:
-        """Send a job at once; the iterator yields its answers, then raises the first failed item's error."""
+        """Send a job at once; the iterator yields its answers, then raises the first failed item's error.
+
+        What the engine refused is an answer too, a `Refused`.
+        """
         return self._answers(self._submit(op, items, self._patience, True), len(items)) if items else iter(())
 
     def call(self, op: str, item: Any, *, patience: float = START_SECONDS, again: bool = False) -> Any:
         """Send a job of one item and return its answer."""
         ((_, answer),) = self._answers(self._submit(op, {0: item}, patience, again), 1)
+        if isinstance(answer, Refused):
+            raise answer
         return answer
 
     @contextlib.contextmanager
@@ -114,7 +124,7 @@ class Link:
         try:
             for _ in range(count):
                 number, answer = job.answers.get()
-                if isinstance(answer, Exception):
+                if isinstance(answer, Exception) and not isinstance(answer, Refused):
                     failed = failed or answer
                 else:
                     yield number, answer
@@ -185,6 +195,7 @@ class Link:
             return max((job.patience for job in self._jobs.values()), default=self._patience)
 
     def _dispatch(self, message: tuple[Any, ...]) -> None:
+        pulse.beat()
         if message[0] == "beat":
             return
         with self._changed:
@@ -196,7 +207,7 @@ class Link:
                 if not self._whole:
                     del job.items[item]
                 failed = message[0] == "failed"
-                job.answers.put((item, EngineError(answer) if failed else answer))
+                job.answers.put((item, Refused(answer) if failed else answer))
                 if not failed:
                     self._losses = 0
                 if not job.left:

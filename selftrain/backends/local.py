@@ -114,9 +114,10 @@ class LocalBackends:
 
     def tokens(self, checkpoint: Path) -> Tokens:
         """Open a checkpoint's tokenizer."""
-        from selftrain.backends.checkpoints import serve_of
+        from selftrain.backends.checkpoints import serve_of, verify
         from selftrain.backends.tokens import Tokenizer
 
+        verify(checkpoint, "serve", weighty=False)
         return Tokenizer(serve_of(checkpoint))
 
     def identity(self, resource: str) -> Json:

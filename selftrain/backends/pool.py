@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
+from selftrain import pulse
 from selftrain.backends.process import Child, start
 from selftrain.errors import EngineError, PluginError, UserError
 from selftrain.lab import AskedModel
@@ -306,6 +307,7 @@ class VerifierPool:
         each = answer.seconds / len(unit)
         verdicts = [_verdict(s.id, chunk.spec, score, each) for (_, s), score in zip(unit, scores, strict=True)]
         chunk.call.results.put(verdicts)
+        pulse.beat()
         return alive
 
     def _heard(self, call: _Call, child: Child, limit: float) -> Judged | None:

@@ -35,6 +35,7 @@ def served(folder: Path) -> Served:
     folder = folder.resolve()
     if (folder / "checkpoint.json").is_file():
         contents = checkpoints.read(folder)
+        checkpoints.verify(folder, "serve")
         return Served(contents.id, models.check(contents.serve.resolve()), tuple(checkpoints.probes_of(folder)), True)
     models.check(folder)
     stamps = [

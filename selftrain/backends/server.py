@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 import httpx
 from pydantic import Field
 
+from selftrain import pulse
 from selftrain.backends import checkpoints
 from selftrain.backends.served import Served, gap, served
 from selftrain.backends.tokens import Tokenizer
 from selftrain.backends.vllm import FRESH, TOLERANCE
-from selftrain.errors import ConfigError, EngineError, near
+from selftrain.errors import ConfigError, EngineError, SelftrainError, near
 from selftrain.lab import Completion, Request, Scored
 from selftrain.records import JsonValue, seed_of
 
@@ -82,8 +83,11 @@ class ServerSampler:
             raise
 
     def sample(self, requests: Sequence[Request], *, seed: int) -> Iterator[Completion]:
-        """Yield one completion per request as they finish; one that failed raises after all others were yielded."""
-        futures = [self._pool.submit(self._one, request, seed_of(seed, request.id)) for request in requests]
+        """Yield one completion per request as they finish, one that the server refuses with the finish "failed".
+
+        A server that gives no sensible answer raises EngineError after all others were yielded.
+        """
+        futures = {self._pool.submit(self._one, request, seed_of(seed, request.id)): request for request in requests}
 
         def answers() -> Iterator[Completion]:
             failed: Exception | None = None
@@ -92,6 +96,8 @@ class ServerSampler:
                     error = future.exception()
                     if error is None:
                         yield future.result()
+                    elif isinstance(error, _Rejected):
+                        yield Completion(id=futures[future].id, ids=(), text=str(error), finish="failed")
                     elif isinstance(error, EngineError | ConfigError):
                         failed = failed or error
                     else:
@@ -142,7 +148,7 @@ class ServerSampler:
 
     def _describe(self, given: Mapping[str, JsonValue]) -> None:
         """Ask the server what it serves."""
-        listed = self._send("GET", "/v1/models")["data"]
+        listed = self._send("GET", "/v1/models", read=_models)
         names = [str(each["id"]) for each in listed]
         asked = given["model"]
         if asked is not None and asked not in names:
@@ -150,7 +156,7 @@ class ServerSampler:
         model = next(each for each in listed if asked in (None, each["id"]))
         self.model = str(model["id"])
         self.vllm = model.get("owned_by") == "vllm"
-        self.version = str(self._send("GET", "/version")["version"]) if self.vllm else "unknown"
+        self.version = self._send("GET", "/version", read=lambda said: str(said["version"])) if self.vllm else "unknown"
         context = given["context"] or model.get("max_model_len")
         if not context:
             raise ConfigError("the server does not tell its context; give sampler.context=TOKENS")
@@ -192,7 +198,7 @@ class ServerSampler:
             "seed": seed,
         }
         if body["max_tokens"] < 1:
-            raise EngineError(f"a prompt of {len(request.prompt_ids)} tokens does not fit a context of {self.context}")
+            raise _Rejected(f"a prompt of {len(request.prompt_ids)} tokens does not fit a context of {self.context}")
         if wanted.stop:
             body["stop"] = list(wanted.stop)
         if wanted.logprob:
@@ -201,31 +207,39 @@ class ServerSampler:
             body |= {"return_token_ids": True, "stop_token_ids": [self._tokens.end], "top_k": wanted.top_k}
         elif wanted.top_k:
             raise ConfigError("only vLLM's server knows top_k; leave it out")
-        choice = self._complete(body, request)["choices"][0]
-        ids, reencoded = choice.get("token_ids"), False
+        choice = self._complete(body, request)
+        ids, reencoded = choice.ids, False
         if ids is None:
-            ended = choice["finish_reason"] == "stop" and not wanted.stop
-            ids, reencoded = (*self._tokens.encode(choice["text"]), *((self._tokens.end,) if ended else ())), True
+            ended = choice.finish == "stop" and not wanted.stop
+            ids, reencoded = (*self._tokens.encode(choice.text), *((self._tokens.end,) if ended else ())), True
         return Completion(
             id=request.id,
-            ids=tuple(ids),
-            text=choice["text"],
-            finish="stop" if choice["finish_reason"] == "stop" else "length",
-            logprob=float(sum(choice["logprobs"]["token_logprobs"])) if wanted.logprob else None,
+            ids=ids,
+            text=choice.text,
+            finish=choice.finish,
+            logprob=choice.logprob if wanted.logprob else None,
             reencoded=reencoded,
         )
 
-    def _complete(self, body: dict[str, Any], request: Request) -> Any:
+    def _complete(self, body: dict[str, Any], request: Request) -> "_Choice":
         """Send the prompt as ids, or as text once the server has refused ids and taken text."""
         if self._ids_prompt:
             try:
-                return self._post("/v1/completions", {**body, "prompt": list(request.prompt_ids)})
+                return self._chosen({**body, "prompt": list(request.prompt_ids)})
             except _Rejected:
                 if self.vllm:
                     raise
-        answer = self._post("/v1/completions", {**body, "prompt": self._tokens.written(request.prompt_ids)})
+        answer = self._chosen({**body, "prompt": self._tokens.written(request.prompt_ids)})
         self._ids_prompt = False
         return answer
+
+    def _chosen(self, body: Mapping[str, Any]) -> "_Choice":
+        choice: _Choice = self._send("POST", "/v1/completions", body, read=_choice)
+        try:
+            choice.text.encode()
+        except UnicodeEncodeError as error:
+            raise _Rejected(f"the server's text is no Unicode text: {error}") from error
+        return choice
 
     def _score(self, sequence: Scored) -> tuple[float, ...]:
         ids = [*sequence.prompt_ids, *sequence.completion_ids]
@@ -248,8 +262,17 @@ class ServerSampler:
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._send("POST", path, body)
 
-    def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Send and return the answer; what may pass (no connection, 429, 5xx) is tried again after a while."""
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        read: Callable[[Any], Any] = lambda said: said,
+    ) -> Any:
+        """Send and return the answer as `read` makes it.
+
+        What may pass (no connection, 429, 5xx, an answer that `read` can't make sense of) is tried again after a while.
+        """
         for attempt in range(self._tries):
             if attempt:
                 time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
@@ -261,12 +284,48 @@ class ServerSampler:
             if answer.status_code == 429 or answer.status_code >= 500:
                 trouble = f"{answer.status_code}: {answer.text[:300]}"
                 continue
-            return _content(answer)
+            try:
+                said = read(_content(answer))
+            except SelftrainError:
+                raise
+            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+                trouble = f"an answer that makes no sense ({type(error).__name__}: {error}): {answer.text[:200]!r}"
+                continue
+            pulse.beat()
+            return said
         raise EngineError(f"no answer from {self._client.base_url}{path} in {self._tries} tries; last: {trouble}")
 
 
 class _Rejected(EngineError):
-    """The server found the request itself wrong (status 400 or 422)."""
+    """The request itself can't be answered: the server found it wrong (status 400 or 422), or its answer is no text."""
+
+
+class _Choice(NamedTuple):
+    """What a server answers to one prompt."""
+
+    text: str
+    ids: tuple[int, ...] | None
+    finish: str
+    logprob: float | None
+
+
+def _choice(said: Any) -> _Choice:
+    """Read a completion; raises ValueError, KeyError, IndexError or TypeError for what is none."""
+    choice = said["choices"][0]
+    ids = choice.get("token_ids")
+    if not isinstance(choice["text"], str):
+        raise ValueError("no text")
+    if ids is not None and not all(isinstance(each, int) and 0 <= each < 2**31 for each in ids):
+        raise ValueError("token_ids are no token ids")
+    scores = (choice.get("logprobs") or {}).get("token_logprobs")
+    logprob = float(sum(scores)) if scores is not None and None not in scores else None
+    finish = "stop" if choice["finish_reason"] == "stop" else "length"
+    return _Choice(choice["text"], None if ids is None else tuple(ids), finish, logprob)
+
+
+def _models(said: Any) -> list[dict[str, Any]]:
+    """Read the list of models."""
+    return [{**each, "id": str(each["id"])} for each in said["data"]]
 
 
 def _content(answer: httpx.Response) -> Any:

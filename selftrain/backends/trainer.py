@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -124,6 +125,10 @@ class TrlTrainer:
                     f"unknown {what} {value!r}{near(value, known) or '.'} Known: {', '.join(sorted(known))}"
                 )
         check(job.settings, job.lora, job.loss)
+        else:
+            checkpoints.verify(result)
+            # A kill may have come between the result and the end of the work in progress.
+            shutil.rmtree(job.out / "work", ignore_errors=True)
         master = checkpoints.master_of(job.start)
         context = models.describe(master).context
         longest = job.settings.get("max_length", context)
@@ -140,6 +145,7 @@ class TrlTrainer:
         return self._follow(child, "the training" if kind == "train" else "preparing the model", progress)
 
     def _train_launched(self, job: TrainJob, config: Path, progress: Progress) -> None:
+        checkpoints.verify(job.start, "master")
         file = job.out / "job.json"
         file.write_bytes(TypeAdapter(TrainJob).dump_json(job))
         try:

@@ -58,8 +58,11 @@ def digest(folder: Path) -> str:
 
 
 def _indexed(folder: Path) -> list[str]:
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    return sorted(set(index["weight_map"].values()))
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return sorted(set(index["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder / INDEX} is damaged ({type(error).__name__}: {error}); fetch it again") from error
 
 
 def _entries(file: Path) -> list[tuple[str, Tensor]]:
@@ -67,13 +70,19 @@ def _entries(file: Path) -> list[tuple[str, Tensor]]:
         length = int.from_bytes(handle.read(8), "little")
         if not 0 < length < LONGEST_HEADER:
             raise ModelError(f"{file} is not a safetensors file (a header of {length} bytes); fetch it again")
+        first = 8 + length
         try:
             header = json.loads(handle.read(length))
-        except ValueError as error:
+            found = [
+                (
+                    name,
+                    Tensor(file, entry["dtype"], tuple(entry["shape"]), *(first + at for at in entry["data_offsets"])),
+                )
+                for name, entry in header.items()
+                if name != "__metadata__"
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{file} is not a safetensors file ({error}); fetch it again") from error
-    first = 8 + length
-    return [
-        (name, Tensor(file, entry["dtype"], tuple(entry["shape"]), *(first + at for at in entry["data_offsets"])))
-        for name, entry in header.items()
-        if name != "__metadata__"
-    ]
+    if file.stat().st_size < (end := max((tensor.stop for _, tensor in found), default=0)):
+        raise ModelError(f"{file} has {file.stat().st_size} bytes of {end}: it was cut off, fetch it again")
+    return found

@@ -46,8 +46,12 @@ for name, command in COMMANDS.items():
     app.command(name=name)(command)
 
 INTERRUPTED = 130
-MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-"""Errors of the operating system that the user can mend."""
+MACHINE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT, errno.ENOTCONN),
+    *(errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+)
+"""Errors of the operating system that the user can mend: no room, no permission, a disk that fails or is gone."""
 
 
 @contextmanager

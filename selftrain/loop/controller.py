@@ -4,18 +4,20 @@ import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from selftrain import tables
+from selftrain import pulse, seals, tables
 from selftrain.after import standing
 from selftrain.errors import RecipeError, StoreError
 from selftrain.history import read_round
 from selftrain.lab import Lab
 from selftrain.loop.keys import decoded, encoded, stage_key
 from selftrain.loop.pipeline import Task, run_pipeline
+from selftrain.loop.watchdog import Stalled, Watchdog
 from selftrain.recipe import Recipe, Stage, baseline, expanded
-from selftrain.records import Decision, Json, Pick, Problem, Sample, Setting, Verdict
+from selftrain.records import Decision, Json, Pick, Problem, Quarantined, Sample, Setting, Verdict
 from selftrain.round import GIVEN, PROBLEMS, History, Part, Round, RoundResult
 from selftrain.store import Records, StageFolder, Store, write_text
 from selftrain.verification.breaker import Breaker
@@ -39,10 +41,14 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When a run stops at the next stage boundary, to be continued by the same command."""
+    """When a run stops, to be continued by the same command: hours and tokens count at the next stage boundary."""
 
     hours: float | None = None
     tokens: int | None = None
+    restarts: int = 2
+    """How often a stage that stalls is started again."""
+    quarantine: float = 1.0
+    """The share of a stage's samples that may be quarantined."""
 
 
 class Paused(Exception):
@@ -60,10 +66,17 @@ class Controller:
         watcher: Watcher,
         limits: Limits,
         ended: Callable[[RoundResult], None] = lambda result: None,
+        begins: Callable[[int], None] = lambda number: None,
+        watchdog: Watchdog | None = None,
     ) -> None:
-        """Take what a run needs; `ended` hears of each round when it is over, one that was over before too."""
+        """Take what a run needs; `ended` hears of each round when it is over, one that was over before too.
+
+        `begins` hears of each round that has work left, and may refuse it.
+        """
         self.recipe = recipe
         self.ended = ended
+        self.begins = begins
+        self.watchdog = watchdog
         self.store = store
         self.lab = lab
         self.watcher = watcher
@@ -108,10 +121,10 @@ class Controller:
         """The round's stages: as its stored plan says, or by the recipe, whose word is then stored."""
         path = self.store.round(number) / "plan.json"
         if callable(self.recipe.each_round) and path.exists():
-            return tuple(decoded(json.loads(path.read_text(encoding="utf-8"))["stages"]))
+            return tuple(decoded(self.store.plan(number)))
         stages = self.recipe.stages(history)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.store.write_json(path, {"stages": [encoded(stage) for stage in stages]})
+        self.store.write_sealed(path, {"stages": [encoded(stage) for stage in stages]})
         return stages
 
     def _round(self, number: int, history: History, stages: tuple[Stage, ...], offset: int = 0) -> RoundResult:
@@ -135,6 +148,8 @@ class Controller:
                 f"{self.store.round(number)} holds {strangers[0]}, which is no stage of this recipe's round or stands"
                 f" at another place in it; use a new run folder (--out){_or_fork(self.store, number)}"
             )
+        if number and not self.store.done(number):
+            self.begins(number)
         for segment in segments(stages):
             self._limit()
             self._segment(round, segment)
@@ -144,9 +159,23 @@ class Controller:
         return result
 
     def _segment(self, round: Round, stages: Sequence[Stage]) -> None:
+        """Run a segment; one that stalls is started again, a number of times, with what it has stored kept."""
+        what = f"round {round.number} {'+'.join(stage.name for stage in stages)}"
+        for left in range(self.limits.restarts, -1, -1):
+            try:
+                with self.watchdog.at(what) if self.watchdog else nullcontext():
+                    self._streamed(round, stages)
+                return
+            except Stalled as stalled:
+                if not left:
+                    raise
+                self.watcher.say(f"warning: {stalled}; it is started again, {left} more time{'s' * (left > 1)} at most")
+                self.lab.reopen()
+
+    def _streamed(self, round: Round, stages: Sequence[Stage]) -> None:
         """Run consecutive problem-scoped stages as a pipeline over shards, or one round-scoped stage."""
         ready = [self._begun(round, stage) for stage in stages]
-        breaker = Breaker()
+        breaker = Breaker(self.limits.quarantine)
         started = time.monotonic()
         busy: dict[str, float] = defaultdict(float)
         tasks: list[Task] = []
@@ -156,9 +185,11 @@ class Controller:
             done = set(folder.shards())
             if not folder.done():
                 self.watcher.begin(self._label(round, stage), len(shards), len(done & set(shards)))
-            if Verdict in stage.writes:
-                for shard in sorted(done):
+            for shard in sorted(done):
+                if Verdict in stage.writes:
                     breaker.add(stage.name, folder.read(Verdict, shard))
+                if _samples(stage):
+                    breaker.sampled(stage.name, folder.count(Sample, shard), folder.read(Quarantined, shard))
             rank = ready.index(stage)
             tasks += [Task(stage.name, shard, rank, shard in done) for shard in shards]
         by_name = {stage.name: stage for stage in ready}
@@ -166,17 +197,24 @@ class Controller:
         def work(task: Task) -> None:
             stage = by_name[task.stage]
             label = self._label(round, stage)
-            told = (lambda n: self.watcher.advance(label, n)) if stage.scope == "round" else None
+            told = (lambda n: self._stepped(label, n)) if stage.scope == "round" else None
             begun = time.monotonic()
             records = _grouped(stage, stage.run(round.part(stage, task.shard, told), self.lab))
             busy[stage.name] += time.monotonic() - begun
             round.folder(stage.name).write(task.shard, records)
             breaker.add(stage.name, records.get(Verdict, ()))
+            if _samples(stage):
+                breaker.sampled(stage.name, len(records[Sample]), records[Quarantined])
+            pulse.beat()
             self.watcher.advance(label, 1)
 
         run_pipeline(tasks, work, self.lab.close)
         for stage in ready:
             self._finish(round, stage, busy[stage.name], time.monotonic() - started if stage is ready[0] else 0.0)
+
+    def _stepped(self, label: str, units: int) -> None:
+        pulse.beat()
+        self.watcher.advance(label, units)
 
     def _begun(self, round: Round, stage: Stage) -> Stage:
         """Take the stage's folder for its key; return the stage with its settings found in the data."""
@@ -186,8 +224,8 @@ class Controller:
             if not path.exists():
                 found = {s.name: s.value["value"] for s in stage.reduce(Part(round=round, stage=stage, shard=0))}
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self.store.write_json(path, found)
-            round.settings.update(json.loads(path.read_text(encoding="utf-8")))
+                self.store.write_sealed(path, found)
+            round.settings.update(seals.read(path, f"delete {folder.path}, and the same command makes it again"))
         stage = stage.resolved(round.settings)
         index = next(i for i, each in enumerate(round.stages) if each.name == stage.name)
         round.stages = (*round.stages[:index], stage, *round.stages[index + 1 :])
@@ -268,6 +306,11 @@ def segments(stages: Sequence[Stage]) -> list[list[Stage]]:
         if "sampler" in stage.uses:
             sampled = stage.weights
     return segments
+
+
+def _samples(stage: Stage) -> bool:
+    """Whether a stage samples a model, and quarantines what can't be had."""
+    return "sampler" in stage.uses and {Sample, Quarantined} <= set(stage.writes)
 
 
 def _or_fork(store: Store, number: int) -> str:

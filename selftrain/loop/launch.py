@@ -20,17 +20,18 @@ from selftrain.backends.local import LocalBackends
 from selftrain.errors import Blocked, ConfigError, StoreError
 from selftrain.history import read_history
 from selftrain.lab import Lab
-from selftrain.loop import config
+from selftrain.loop import config, room
 from selftrain.loop.controller import Controller, Limits, Watcher
 from selftrain.loop.plan import Plan, Size, cores, make_plan
 from selftrain.loop.runfile import SECRETS, RunFile
 from selftrain.loop.tracking import check as check_trackers
 from selftrain.loop.tracking import tracking
 from selftrain.monitors import Reading, read
+from selftrain.loop.watchdog import Watchdog
 from selftrain.recipe import Stage
 from selftrain.records import Checkpoint, Json, Metric, Problem, digest
 from selftrain.round import PROBLEMS, History, RoundResult
-from selftrain.store import FORMAT, Store, write_text
+from selftrain.store import FORMAT, StageFolder, Store, write_text
 from selftrain.verification.verify import load_verifier
 
 
@@ -117,17 +118,23 @@ class Prepared:
                 self.write_down(self.store)
             own, protocol = self.job.recipe.own, self.job.protocol
             lab = Lab(self.backends, root=self.store.root, seed=file.seed, protocol=protocol, own=own)
-            with standing.going_on(self.store), tracking(self.store.root, file.report_to, watcher) as trackers:
+            with (
+                standing.going_on(self.store),
+                tracking(self.store.root, file.report_to, watcher) as trackers,
+                self._watchdog(lab).awake() as watchdog,
+            ):
                 try:
-                    self._round_zero(lab)
-                    limits = Limits(hours=file.max_hours, tokens=file.max_tokens)
+                    with watchdog.at("round 0 base"):
+                        self._round_zero(lab)
 
                     def over(result: RoundResult) -> None:
                         self._tidied(result)
                         if trackers is not None:
                             trackers.look()
 
-                    controller = Controller(self.job.recipe, self.store, lab, watcher, limits, over)
+                    controller = Controller(
+                        self.job.recipe, self.store, lab, watcher, self._limits(), over, self._check_room, watchdog
+                    )
                     history, ended = controller.go()
                     # Only now is it sure that nothing stored was made with other settings.
                     self.write_down(self.store)
@@ -140,6 +147,20 @@ class Prepared:
         return Run(root=self.store.root, history=history, ended=ended)
 
     def write_down(self, store: Store) -> None:
+    def _limits(self) -> Limits:
+        file = self.job.file
+        return Limits(hours=file.max_hours, tokens=file.max_tokens, restarts=file.restarts, quarantine=file.quarantine)
+
+    def _watchdog(self, lab: Lab) -> Watchdog:
+        file = self.job.file
+        limits = {"stall": 60 * file.stall_minutes, "disk": file.free_disk * room.GB}
+        return Watchdog(self.store.root, lab.close, memory=file.free_memory * room.GB, **limits)
+
+    def _check_room(self, number: int) -> None:
+        """Compare the estimate with what is free, before a round."""
+        disk = self.plan.bytes // max(1, self.job.recipe.rounds)
+        room.check(number, self.store.root, room.Need(disk, self.plan.memory))
+
         """Write what was asked, resolved, and with what it runs."""
         # Limits are a call's, not the run's: who goes on by this file means to go on.
         said = {name: value for name, value in self.job.as_file().items() if name not in ("max_hours", "max_tokens")}
@@ -177,17 +198,17 @@ class Prepared:
         folder.begin(self.problems_key())
         if not folder.done():
             size = file.shard or shard_size(self.job, self.backends)
-            shard = 0
-            for part in parts:
-                for first in range(0, len(part), size):
-                    folder.write(shard, {Problem: part[first : first + size]})
-                    shard += 1
+            shards = [part[first : first + size] for part in parts for first in range(0, len(part), size)]
+            _keep_equal(folder, shards)
+            for shard in sorted(set(range(len(shards))) - set(folder.shards())):
+                folder.write(shard, {Problem: shards[shard]})
             folder.finish({"problem": sum(map(len, parts)), "shard": size})
         base = self.store.stage(0, 1, "base")
         given = self._given()
         base.begin(self.base_key())
         if not base.done():
-            base.write(0, {Checkpoint: [self._base(name, given[name], base.path, lab) for name in given]})
+            if not base.shards():
+                base.write(0, {Checkpoint: [self._base(name, given[name], base.path, lab) for name in given]})
             base.finish({"checkpoint": len(given)})
 
     def _base(self, role: str, given: str, folder: Path, lab: Lab) -> Checkpoint:
@@ -271,6 +292,17 @@ def load_splits(file: RunFile) -> problems.Splits:
 
 def shard_size(job: config.Job, backends: LocalBackends) -> int:
     """Return how many problems make a shard: twice the engine's concurrency in samples, a minute of work at most."""
+def _keep_equal(folder: StageFolder, shards: Sequence[Sequence[Problem]]) -> None:
+    """Drop what an interrupted call has stored of the problems if it cut them into other shards."""
+    stored = folder.shards()
+    equal = (
+        shard < len(shards) and [p.id for p in folder.read(Problem, shard)] == [p.id for p in shards[shard]]
+        for shard in stored
+    )
+    if not all(equal):
+        folder.drop(stored)
+
+
     samples, tokens, _ = max((stage.cost(1) for stage in job.recipe.stages(History())), key=lambda cost: cost.tokens)
     speed = (3e13 if _cuda() else 7e10 * cores()) / models.describe(backends.model).parameters
     minute = 60 * min(speed, 5_000 * cores()) / max(1, tokens)

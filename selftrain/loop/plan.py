@@ -33,6 +33,8 @@ class Plan:
     """Sampled tokens, as usual; at most twice that."""
     seconds: float
     bytes: int
+    memory: int
+    """Bytes that a training takes at least where there is no device; 0 where there is one, or nothing is trained."""
 
 
 def make_plan(recipe: Recipe, size: Size, facts: Mapping[str, str]) -> Plan:
@@ -65,7 +67,9 @@ def make_plan(recipe: Recipe, size: Size, facts: Mapping[str, str]) -> Plan:
         f"{'estimate':<9} {tokens:,} tokens (at most {cost.tokens:,}), about {duration(seconds)},"
         f" {space / 1e9:.1f} GB of disk"
     )
-    return Plan(lines=tuple(lines), tokens=tokens, seconds=seconds, bytes=space)
+    # The weights that are trained, and the float32 master that the adapter is merged into.
+    memory = 0 if size.cuda or not swaps else size.parameters * 8
+    return Plan(lines=tuple(lines), tokens=tokens, seconds=seconds, bytes=space, memory=memory)
 
 
 def words(stages: Sequence[Stage], recipe: Recipe) -> str:

@@ -39,7 +39,9 @@ class Bars:
         self._progress.console.print(text, markup=False, highlight=False)
 
     def begin(self, stage: str, total: int, done: int) -> None:
-        """Show a bar."""
+        """Show a bar; a stage that begins once more gets a new one."""
+        if (old := self._bars.pop(stage, None)) is not None:
+            self._progress.remove_task(old)
         self._bars[stage] = self._progress.add_task(stage, total=max(total, done), completed=done)
 
     def advance(self, stage: str, units: int) -> None:

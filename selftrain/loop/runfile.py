@@ -82,6 +82,16 @@ class RunFile(BaseModel):
     max_tokens: int | None = Field(default=None, ge=1)
     """Sampled tokens after which the run stops at the next stage boundary."""
 
+    stall_minutes: float = Field(default=30, gt=0)
+    """Minutes without any sign of life after which a stage is ended, and started again."""
+    restarts: int = Field(default=2, ge=0)
+    """How often a stage that gave no sign of life is started again before the run fails."""
+    free_disk: float = Field(default=0.2, ge=0)
+    """Gigabytes of disk that must stay free: with less, the run stops in order."""
+    free_memory: float = Field(default=0.2, ge=0)
+    """Gigabytes of memory that must stay free: with less, the run stops in order."""
+    quarantine: float = Field(default=0.5, ge=0, le=1)
+    """Share of a stage's samples that may be quarantined, once there are a hundred; with more, the run stops."""
     keep_checkpoints: str = "all"
     """Whose weights stay at the end of each round: all, or best,last and every:K; what is needed always stays."""
 

@@ -79,7 +79,7 @@ class View:
             return ()
         _ = self.recipe  # Stages of its own are found once it is loaded.
         try:
-            return tuple(decoded(json.loads(path.read_text(encoding="utf-8"))["stages"]))
+            return tuple(decoded(self.store.plan(round)))
         except SelftrainError as error:
             return str(error)
 

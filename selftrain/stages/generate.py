@@ -159,6 +159,9 @@ class Generate(Stage):
             for at in asked:
                 prompt, index = at
                 prompt.drawn += 1
+                if found[ids_of[at]].finish == "failed":
+                    yield Quarantined(problem=prompt.problem.id, index=index, why=found[ids_of[at]].text)
+                    continue
                 if not (prompt.problem.prefix + found[ids_of[at]].text).strip():
                     yield Quarantined(problem=prompt.problem.id, index=index, why="the completion is empty")
                     continue

@@ -1,22 +1,26 @@
-"""The breaker: a verifier that mostly fails to judge stops the run instead of emptying it."""
+"""The breaker: a verifier that mostly fails to judge, or a model that mostly can't be sampled, stops the run."""
 
 import threading
 from collections import Counter
 from collections.abc import Sequence
 
 from selftrain.errors import Blocked
-from selftrain.records import Verdict
+from selftrain.records import Quarantined, Verdict
 
 SHARE = 0.05
 """Of verdicts that are errors or timeouts, above which a stage stops; abstentions do not count."""
 AFTER = 200
 """Verdicts before the share is looked at."""
+SAMPLES = 100
+"""Samples before the share of the quarantined among them is looked at."""
 
 
 class Breaker:
-    """Counts the verdicts of stages, from several threads."""
+    """Counts the verdicts and samples of stages, from several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, quarantine: float = 1.0) -> None:
+        """Allow such a share of samples to be quarantined."""
+        self._quarantine = quarantine
         self._guard = threading.Lock()
         self._total: Counter[str] = Counter()
         self._broken: Counter[str] = Counter()
@@ -36,4 +40,19 @@ class Breaker:
                 f"stage {stage!r}: {count} of {total} verdicts are errors or timeouts ({count / total:.0%}, allowed"
                 f" {SHARE:.0%}). The first: {self._first[stage]}. Mend the verifier, delete this stage's folder, and"
                 " run the same command again"
+            )
+
+    def sampled(self, stage: str, samples: int, quarantined: Sequence[Quarantined]) -> None:
+        """Count a shard's samples; raises Blocked, with the first cause, when too many could not be had."""
+        with self._guard:
+            self._total[stage] += samples + len(quarantined)
+            self._broken[stage] += len(quarantined)
+            if quarantined:
+                self._first.setdefault(stage, quarantined[0].why)
+            total, count = self._total[stage], self._broken[stage]
+        if total >= SAMPLES and count > self._quarantine * total:
+            raise Blocked(
+                f"stage {stage!r}: {count} of {total} samples are quarantined ({count / total:.0%}, allowed"
+                f" {self._quarantine:.0%}). The first: {self._first[stage]}. Mend that or say quarantine=1, delete this"
+                " stage's folder, and run the same command again"
             )

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from selftrain import seals
 from selftrain.backends import checkpoints, weights
-from selftrain.errors import ModelError
+from selftrain.backends.served import served
+from selftrain.errors import ModelError, StoreError
 from tests.backends import tiny
 
 
@@ -92,10 +94,46 @@ def test_folders_that_are_no_checkpoint_are_named(tiny_model: Path, start: Path,
         checkpoints.read(tiny_model)
     copy = tmp_path / "copy"
     shutil.copytree(start, copy)
-    stored = json.loads((copy / "checkpoint.json").read_text())
+    stored = seals.read(copy / "checkpoint.json", "")
     (copy / "checkpoint.json").write_text(json.dumps({**stored, "master": "/nowhere/model"}))
     with pytest.raises(ModelError, match="refers to the model /nowhere/model, which is not there any more"):
         checkpoints.read(copy)
     (copy / "checkpoint.json").write_text(json.dumps({**stored, "format": 99}))
     with pytest.raises(ModelError, match="newer selftrain"):
         checkpoints.read(copy)
+
+
+@pytest.mark.parametrize("name", ["serve/model.safetensors", "serve/tokenizer.json", "serve/probe.json"])
+def test_a_checkpoint_with_a_flipped_bit_is_not_served(start: Path, tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(start, copy)
+    served(copy)
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(StoreError, match=rf"{name} is damaged: .*; delete its round"):
+        served(copy)
+
+
+def test_a_given_model_that_has_changed_is_not_trained_from(tiny_model: Path, tmp_path: Path) -> None:
+    model, out = tmp_path / "model", tmp_path / "checkpoint"
+    shutil.copytree(tiny_model, model)
+    checkpoints.prepare(model, out)
+    checkpoints.verify(out)
+    content = bytearray((model / "model.safetensors").read_bytes())
+    content[-1] ^= 1
+    (model / "model.safetensors").write_bytes(content)
+    checkpoints.verify(out, "serve")
+    with pytest.raises(StoreError, match="are not those that the run began with"):
+        checkpoints.verify(out, "master")
+
+
+def test_weights_that_were_cut_off_are_named(tiny_model: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_model, tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(ModelError, match=r"model.safetensors has \d+ bytes of \d+: it was cut off"):
+        weights.digest(tmp_path / "model")
+    file.write_bytes(b"\x08\0\0\0\0\0\0\0[1,2,3] ")
+    with pytest.raises(ModelError, match="is not a safetensors file"):
+        weights.digest(tmp_path / "model")

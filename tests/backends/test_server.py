@@ -30,6 +30,8 @@ class Plain:
     def __init__(self) -> None:
         self.troubles = 0
         self.key = ""
+        self.garbage = b""
+        self.text = ""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -42,14 +44,16 @@ class Plain:
                     return self.answer(401, {"error": "who are you?"})
                 if outer.troubles:
                     outer.troubles -= 1
-                    return self.answer(503, {"error": "busy"})
+                    return self.send(200, outer.garbage) if outer.garbage else self.answer(503, {"error": "busy"})
                 if not isinstance(body["prompt"], str):
                     return self.answer(400, {"error": "prompt must be text"})
-                choice = {"text": f"heard {len(body['prompt'])}", "finish_reason": "stop"}
+                choice = {"text": outer.text or f"heard {len(body['prompt'])}", "finish_reason": "stop"}
                 return self.answer(200, {"choices": [choice]})
 
             def answer(self, status: int, content: dict[str, Any]) -> None:
-                text = json.dumps(content).encode()
+                self.send(status, json.dumps(content).encode())
+
+            def send(self, status: int, text: bytes) -> None:
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(text)))
@@ -105,8 +109,37 @@ def test_a_busy_server_is_asked_again_and_a_dead_one_is_an_error(
     plain.troubles, plain.key = 0, "secret"
     with pytest.raises(ConfigError, match="api_key"):
         next(sampler.sample([ask], seed=0))
-    with pytest.raises(EngineError, match="does not fit a context of 128"):
-        next(sampler.sample([Request(id="long", prompt_ids=(5,) * 128, sampling=Sampling())], seed=0))
+    (failed,) = sampler.sample([Request(id="long", prompt_ids=(5,) * 128, sampling=Sampling())], seed=0)
+    assert failed.finish == "failed"
+    assert "does not fit a context of 128" in failed.text
+    sampler.close()
+
+
+GARBAGE = (b"<html>busy</html>", b"{}", b'{"choices": []}', b'{"choices": [{"text": 5}]}', b"\xff\xfe", b"[]", b"null")
+
+
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_an_answer_that_makes_no_sense_is_asked_for_again(
+    folder: Path, plain: Plain, monkeypatch: pytest.MonkeyPatch, garbage: bytes
+) -> None:
+    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    sampler = ServerSampler(folder, settings={"url": plain.url, "context": 128, "tries": 3})
+    ask = Request(id="r", prompt_ids=(5, 6), sampling=Sampling())
+    plain.garbage, plain.troubles = garbage, 2
+    assert next(sampler.sample([ask], seed=0)).id == "r"
+    plain.troubles = 99
+    with pytest.raises(EngineError, match=r"in 3 tries; last: (an answer that makes no sense|503)"):
+        next(sampler.sample([ask], seed=0))
+    sampler.close()
+
+
+def test_a_text_that_is_no_text_fails_alone(folder: Path, plain: Plain) -> None:
+    """A lone surrogate can't be stored; asking again would bring the same one."""
+    sampler = ServerSampler(folder, settings={"url": plain.url, "context": 128, "tries": 2})
+    plain.text = "half a character: \ud800"
+    (failed,) = sampler.sample([Request(id="r", prompt_ids=(5, 6), sampling=Sampling())], seed=0)
+    assert (failed.id, failed.finish) == ("r", "failed")
+    assert "no Unicode" in failed.text
     sampler.close()
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from selftrain import seals
 from selftrain.backends import checkpoints
 from selftrain.backends.tokens import Tokenizer
 from selftrain.backends.vllm import VllmSampler
@@ -142,8 +144,9 @@ def test_a_prompt_beyond_the_context_fails_alone(world: World, first: VllmSample
     answers = first.sample([long, *asked], seed=0)
     found = [next(answers) for _ in asked]
     assert {each.id for each in found} == {each.id for each in asked}
-    with pytest.raises(EngineError, match=r"256 tokens.*300 input tokens"):
-        next(answers)
+    failed = next(answers)
+    assert (failed.id, failed.finish) == ("long", "failed")
+    assert re.search(r"256 tokens.*300 input tokens", failed.text)
 
 
 def test_swap_of_a_tied_model_changes_every_weight(world: World, first: VllmSampler) -> None:
@@ -171,7 +174,7 @@ def test_an_incomplete_folder_is_refused_and_the_engine_goes_on(
 
     broken = tmp_path / "broken"
     shutil.copytree(world.checkpoints[1], broken)
-    told = json.loads((broken / "checkpoint.json").read_text())
+    told = {**seals.read(broken / "checkpoint.json", ""), "files": {}}
     master = str(checkpoints.master_of(world.checkpoints[1]))
     (broken / "checkpoint.json").write_text(json.dumps({**told, "id": "0" * 32, "master": master}))
     weights = load_file(broken / "serve" / "model.safetensors")
@@ -244,7 +247,7 @@ def test_another_architecture_restarts_the_engine(world: World, first: VllmSampl
 def test_a_probe_of_other_weights_stops(world: World, first: VllmSampler, tmp_path: Path) -> None:
     liar = tmp_path / "liar"
     shutil.copytree(world.checkpoints[1], liar)
-    told = json.loads((liar / "checkpoint.json").read_text())
+    told = {**seals.read(liar / "checkpoint.json", ""), "files": {}}
     master = str(checkpoints.master_of(world.checkpoints[1]))
     (liar / "checkpoint.json").write_text(json.dumps({**told, "id": "1" * 32, "master": master}))
     shutil.copy(checkpoints.serve_of(world.checkpoints[0]) / "probe.json", liar / "serve" / "probe.json")

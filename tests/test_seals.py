@@ -1,0 +1,88 @@
+"""A stored file that is not what was written is named and never read."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from selftrain import seals
+from selftrain.errors import StoreError
+from selftrain.records import Metric, Pick
+from selftrain.store import StageFolder, Store
+
+
+def stored(root: Path) -> StageFolder:
+    folder = Store(root).stage(1, 1, "select")
+    folder.begin({"n": 1})
+    for shard in range(2):
+        picks = [Pick(sample=f"s{shard}{n}", problem="p", side="kept", rule="passed") for n in range(9)]
+        folder.write(shard, {Pick: picks, Metric: []})
+    folder.finish({"pick": 18})
+    return folder
+
+
+def flipped(path: Path, at: int, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[at % len(content)] ^= 1 << bit
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["part-00001/picks.parquet", "part-00001/metrics.parquet", "part-00001/manifest.json"])
+@pytest.mark.parametrize("how", ["flipped", "cut", "emptied", "gone"])
+def test_a_damaged_shard_is_named_and_not_read(tmp_path: Path, name: str, how: str) -> None:
+    folder = stored(tmp_path)
+    victim = folder.path / name
+    if how == "flipped":
+        flipped(victim, victim.stat().st_size // 2, 3)
+    elif how == "gone":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[: 0 if how == "emptied" else -7])
+    with pytest.raises(StoreError, match=r"damaged|cannot be read"):
+        StageFolder(folder.path).check()
+    if victim.suffix == ".parquet":
+        with pytest.raises(StoreError, match=rf"{victim.name} .*delete .*round-01 and the rounds after it"):
+            StageFolder(folder.path).read(Pick, 1)
+    assert len(StageFolder(folder.path).read(Pick, 0)) == 9
+
+
+@given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
+def test_no_bit_of_a_sealed_file_can_be_flipped_unseen(
+    tmp_path_factory: pytest.TempPathFactory, at: int, bit: int
+) -> None:
+    """White space aside: what the file says is what was written, or it is refused."""
+    path = tmp_path_factory.getbasetemp() / "sealed.json"
+    content = {"pick": 18, "content": "abc", "seconds": 0.5}
+    path.write_text(json.dumps(seals.sealed(content), indent=1))
+    flipped(path, at, bit)
+    try:
+        assert seals.read(path, "make it again") == content
+    except StoreError as error:
+        assert "sealed.json is damaged" in str(error)  # noqa: PT017
+
+
+def test_a_finished_stage_that_has_lost_a_shard_is_refused(tmp_path: Path) -> None:
+    folder = stored(tmp_path)
+    (folder.path / "part-00001").rename(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="its shards are not those"):
+        StageFolder(folder.path).begin({"n": 1})
+
+
+def test_what_an_earlier_selftrain_wrote_is_read(tmp_path: Path) -> None:
+    folder = stored(tmp_path)
+    for part in folder.path.glob("part-*"):
+        (part / seals.MANIFEST).unlink()
+    (folder.path / "stage.json").write_text('{"pick": 18}')
+    folder.check()
+    assert len(folder.read(Pick, 1)) == 9
+    assert folder.summary() == {"pick": 18}
+
+
+def test_a_file_is_hashed_again_when_it_was_touched(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    first = seals.hashed(path)
+    path.write_bytes(b"two")
+    assert seals.hashed(path) != first
