@@ -246,10 +246,6 @@ class StageFolder:
         _fsync(self.path)
         return counts
 
-    def read(self, kind: type[R], shard: int) -> list[R]:
-        """Return a shard's records of one type; none if the shard has none."""
-        path = self.file(kind, shard)
-        return tables.read(kind, path) if path.exists() else []
     def drop(self, shards: Sequence[int]) -> None:
         """Take finished shards away, all or nothing each, of a stage that nothing has read yet."""
         for shard in shards:
@@ -257,6 +253,10 @@ class StageFolder:
             rename(self._part(shard), unfinished)
             shutil.rmtree(unfinished)
 
+    def read(self, kind: type[R], shard: int) -> list[R]:
+        """Return a shard's records of one type; none if the shard has none."""
+        path = self.file(kind, shard)
+        return tables.read(kind, path) if path.exists() else []
 
     def files(self, kind: type[Any]) -> list[Path]:
         """Return the Parquet files of one record type, by shard."""
@@ -279,10 +279,6 @@ class StageFolder:
         paths = self.files(kind) if shard is None else [self.file(kind, shard)]
         return sum(pq.ParquetFile(path).metadata.num_rows for path in paths)
 
-    def _fork(self) -> str:
-        """How a new run could keep the rounds before this one: round 0 holds what all rounds are measured by."""
-        round, run = int(self.path.parent.name.removeprefix("round-")), self.path.parent.parent
-        if not round:
     def _finished(self) -> dict[str, Any]:
         """What stage.json holds."""
         return seals.read(self.path / "stage.json", self._remedy) if self.done() else {}
@@ -307,6 +303,10 @@ class StageFolder:
             " run from the round before"
         )
 
+    def _fork(self) -> str:
+        """How a new run could keep the rounds before this one: round 0 holds what all rounds are measured by."""
+        round, run = int(self.path.parent.name.removeprefix("round-")), self.path.parent.parent
+        if not round:
             return ""
         return f" or keep the rounds before in a new one (selftrain fork {run} --from-round {round - 1} --out NEW ...),"
 
@@ -341,10 +341,6 @@ def write_text(path: Path, text: str) -> None:
     _fsync(path.parent)
 
 
-def _taken(file: IO[str]) -> bool:
-    """Try to take the lock."""
-    for _ in range(PATIENCE):
-        try:
 def rename(source: Path, target: Path) -> None:
     """Rename, and wait until the new name is seen: on a network file system that may take a moment.
 
@@ -368,6 +364,10 @@ def _unlinked(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
+def _taken(file: IO[str]) -> bool:
+    """Try to take the lock."""
+    for _ in range(PATIENCE):
+        try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             time.sleep(0.02)

@@ -49,9 +49,9 @@ def export(
     if dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}{near(dtype, DTYPES) or '.'} Known: {', '.join(DTYPES)}")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
-    checkpoints.verify(checkpoint)
         raise ConfigError(f"{to} is there and not empty; export to a new folder")
     contents = checkpoints.read(checkpoint)
+    checkpoints.verify(checkpoint)
     asked = prompts or [probe.prompt_ids for probe in checkpoints.probes_of(checkpoint)]
     try:
         done = _appear(contents, to, merge, "bfloat16" if dtype == "auto" else dtype, asked, base, card)

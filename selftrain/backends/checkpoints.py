@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FORMAT = 1
+REMEDY = "delete its round and the rounds after it, and the same command makes them again"
 SMALL = 5_000_000
 """Up to so many parameters `auto` serves in float32: such a model is quick in it, and exact."""
 PROBES = (
@@ -86,9 +87,6 @@ def read(folder: Path) -> Contents:
     )
 
 
-def master_of(folder: Path) -> Path:
-    """The model folder that training begins from."""
-    return read(folder).master
 def verify(folder: Path, *parts: str, weighty: bool = True) -> None:
     """Raise StoreError if a file of a checkpoint is not what was written, or the given model has changed since.
 
@@ -113,6 +111,9 @@ def verify(folder: Path, *parts: str, weighty: bool = True) -> None:
         )
 
 
+def master_of(folder: Path) -> Path:
+    """The model folder that training begins from."""
+    return read(folder).master
 
 
 def serve_of(folder: Path) -> Path:

@@ -110,6 +110,10 @@ class TrlTrainer:
                 self._train_launched(job, self._launch, progress)
             else:
                 self._ask("train", job, progress)
+        else:
+            checkpoints.verify(result)
+            # A kill may have come between the result and the end of the work in progress.
+            shutil.rmtree(job.out / "work", ignore_errors=True)
         figures = json.loads((result / "trained.json").read_text(encoding="utf-8"))
         return Trained(path=result, id=checkpoints.read(result).id, **{**figures, "loss": tuple(figures["loss"])})
 
@@ -125,11 +129,8 @@ class TrlTrainer:
                     f"unknown {what} {value!r}{near(value, known) or '.'} Known: {', '.join(sorted(known))}"
                 )
         check(job.settings, job.lora, job.loss)
-        else:
-            checkpoints.verify(result)
-            # A kill may have come between the result and the end of the work in progress.
-            shutil.rmtree(job.out / "work", ignore_errors=True)
         master = checkpoints.master_of(job.start)
+        checkpoints.verify(job.start, "master")
         context = models.describe(master).context
         longest = job.settings.get("max_length", context)
         if not isinstance(longest, int) or longest < 1 or longest > (context or longest):
@@ -145,7 +146,6 @@ class TrlTrainer:
         return self._follow(child, "the training" if kind == "train" else "preparing the model", progress)
 
     def _train_launched(self, job: TrainJob, config: Path, progress: Progress) -> None:
-        checkpoints.verify(job.start, "master")
         file = job.out / "job.json"
         file.write_bytes(TypeAdapter(TrainJob).dump_json(job))
         try:

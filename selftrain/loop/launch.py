@@ -26,8 +26,8 @@ from selftrain.loop.plan import Plan, Size, cores, make_plan
 from selftrain.loop.runfile import SECRETS, RunFile
 from selftrain.loop.tracking import check as check_trackers
 from selftrain.loop.tracking import tracking
-from selftrain.monitors import Reading, read
 from selftrain.loop.watchdog import Watchdog
+from selftrain.monitors import Reading, read
 from selftrain.recipe import Stage
 from selftrain.records import Checkpoint, Json, Metric, Problem, digest
 from selftrain.round import PROBLEMS, History, RoundResult
@@ -146,7 +146,6 @@ class Prepared:
             standing.note(self.store, "paused" if ended else "finished", ended)
         return Run(root=self.store.root, history=history, ended=ended)
 
-    def write_down(self, store: Store) -> None:
     def _limits(self) -> Limits:
         file = self.job.file
         return Limits(hours=file.max_hours, tokens=file.max_tokens, restarts=file.restarts, quarantine=file.quarantine)
@@ -161,6 +160,7 @@ class Prepared:
         disk = self.plan.bytes // max(1, self.job.recipe.rounds)
         room.check(number, self.store.root, room.Need(disk, self.plan.memory))
 
+    def write_down(self, store: Store) -> None:
         """Write what was asked, resolved, and with what it runs."""
         # Limits are a call's, not the run's: who goes on by this file means to go on.
         said = {name: value for name, value in self.job.as_file().items() if name not in ("max_hours", "max_tokens")}
@@ -290,8 +290,6 @@ def load_splits(file: RunFile) -> problems.Splits:
     return found
 
 
-def shard_size(job: config.Job, backends: LocalBackends) -> int:
-    """Return how many problems make a shard: twice the engine's concurrency in samples, a minute of work at most."""
 def _keep_equal(folder: StageFolder, shards: Sequence[Sequence[Problem]]) -> None:
     """Drop what an interrupted call has stored of the problems if it cut them into other shards."""
     stored = folder.shards()
@@ -303,6 +301,8 @@ def _keep_equal(folder: StageFolder, shards: Sequence[Sequence[Problem]]) -> Non
         folder.drop(stored)
 
 
+def shard_size(job: config.Job, backends: LocalBackends) -> int:
+    """Return how many problems make a shard: twice the engine's concurrency in samples, a minute of work at most."""
     samples, tokens, _ = max((stage.cost(1) for stage in job.recipe.stages(History())), key=lambda cost: cost.tokens)
     speed = (3e13 if _cuda() else 7e10 * cores()) / models.describe(backends.model).parameters
     minute = 60 * min(speed, 5_000 * cores()) / max(1, tokens)
