@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,9 +40,12 @@ def cases(chance: random.Random) -> Iterator[Case]:
     yield Case("sandbox killed", "SIGKILL of its parent, in verify", "nano", _sandbox)
     if find_spec("vllm"):
         for role in ("controller", "engine"):
-            yield Case(f"SIGKILL of the {role}", "vLLM, round 1 generate", "vllm", lambda s, r=role: _vllm(s, r))
+            yield Case(f"SIGKILL of the {role}", "vLLM, round 1 generate", "vllm", partial(_vllm, role=role))
         yield Case(
-            "engine hangs (SIGSTOP)", "vLLM, round 1 generate", "vllm", lambda s: _vllm(s, "engine", signal.SIGSTOP)
+            "engine hangs (SIGSTOP)",
+            "vLLM, round 1 generate",
+            "vllm",
+            partial(_vllm, role="engine", sign=signal.SIGSTOP),
         )
 
 
@@ -63,7 +67,10 @@ def _strike(role: str, number: int, stage: str, sign: signal.Signals) -> Case:
     hangs = sign == signal.SIGSTOP
     fault = f"{role} hangs ({sign.name})" if hangs else f"{sign.name} of the {role}"
     return Case(
-        fault, f"at random in round-{number:02d}/{stage}", "nano", lambda s: _struck(s, role, number, stage, sign)
+        fault,
+        f"at random in round-{number:02d}/{stage}",
+        "nano",
+        partial(_struck, role=role, number=number, stage=stage, sign=sign),
     )
 
 
@@ -152,7 +159,7 @@ def _checkpoints() -> Iterator[Case]:
 
             yield Case(f"checkpoint's {name} {how}", "before round 2", "nano", attempt)
     for name in ("master/model.safetensors", "adapter/adapter_model.safetensors"):
-        yield Case(f"checkpoint's {name} a bit flipped", "before an export", "nano", lambda s, n=name: _export_of(s, n))
+        yield Case(f"checkpoint's {name} a bit flipped", "before an export", "nano", partial(_export_of, name=name))
 
 
 def _export_of(stand: Stand, name: str) -> str:
@@ -175,7 +182,7 @@ def _exports() -> Iterator[Case]:
     ):
         for do in ("kill", "term"):
             injection = Injection(call=call, match=match, when=when, do=do)
-            yield Case(f"{do} during export", point, "nano", lambda s, i=injection: _exported(s, i))
+            yield Case(f"{do} during export", point, "nano", partial(_exported, injection=injection))
     yield Case("hub unreachable", "pushing an export", "nano", _pushed)
 
 
@@ -226,7 +233,7 @@ def _models() -> Iterator[Case]:
         ("config.json", "cut off"),
         ("tokenizer.json", "cut off"),
     ):
-        yield Case(f"model's {name} {how}", "before the run", "nano", lambda s, n=name, h=how: _bad_model(s, n, h))
+        yield Case(f"model's {name} {how}", "before the run", "nano", partial(_bad_model, name=name, how=how))
     yield Case("model's weights a bit flipped", "between two rounds", "nano", _changed_model)
     yield Case("hub unreachable", "before the run", "nano", _no_hub)
 
@@ -276,9 +283,9 @@ def _no_hub(stand: Stand) -> str:
 def _servers() -> Iterator[Case]:
     for trouble in ("500", "slow", "garbage", "hangs up"):
         yield Case(
-            f"server: {trouble}", "the first two tries of every request", "server", lambda s, t=trouble: _served(s, t)
+            f"server: {trouble}", "the first two tries of every request", "server", partial(_served, trouble=trouble)
         )
-        yield Case(f"server: {trouble}", "for good", "server", lambda s, t=trouble: _dead(s, t))
+        yield Case(f"server: {trouble}", "for good", "server", partial(_dead, trouble=trouble))
     yield Case("server: refuses some", "every seventh request", "server", _refusing)
 
 

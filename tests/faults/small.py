@@ -28,5 +28,5 @@ class Small(testing.FakeBackends):
 
 
 if __name__ == "__main__":
-    launch.LocalBackends = Small
+    vars(launch)["LocalBackends"] = Small
     cli.main()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -90,7 +91,7 @@ def cases(chance: random.Random) -> Iterator[Case]:
     yield from _damaged()
     yield from _mounts()
     for at in ("round-01", "round-02"):
-        yield Case("two controllers on one folder", f"the first at {at}", "small", lambda s, at=at: _second(s, at))
+        yield Case("two controllers on one folder", f"the first at {at}", "small", partial(_second, at=at))
     yield Case("two controllers on one folder", "started at once", "small", _both)
 
 
@@ -142,18 +143,14 @@ def _damaged() -> Iterator[Case]:
     files += ["state.json", "run.yaml", "metrics.jsonl", "events.jsonl"]
     for pattern in files:
         # A file without a line is as good as one that is cut off, but for those that are read line by line.
-        for damage in (
-            DAMAGE
-            if pattern.endswith((".jsonl", ".yaml", "samples.parquet", "verdicts.parquet", "stage.json", "key.json"))
-            else DAMAGE[:2]
-        ):
+        for how in DAMAGE if pattern.endswith(EMPTIED) else DAMAGE[:2]:
             for until in ("", "round-02/01-verify") if "samples" in pattern else ("round-02/01-verify",):
                 where = "of a finished run" if not until else "of a run half-way"
                 yield Case(
-                    f"{pattern.rpartition('/')[2]} {damage}",
+                    f"{pattern.rpartition('/')[2]} {how}",
                     f"{pattern.rpartition('/part')[0] or 'the run'}, {where}",
                     "small",
-                    lambda stand, p=pattern, d=damage, u=until: _read_after(stand, SMALL, p, d, u),
+                    partial(_read_after, module=SMALL, pattern=pattern, how=how, until=until),
                 )
     yield Case("a shard gone", "round-01/00-generate, finished", "small", _gone)
 
@@ -218,12 +215,10 @@ def _gone(stand: Stand) -> str:
 
 def _mounts() -> Iterator[Case]:
     for size in (96, 192, 320, 448, 576):
-        yield Case("disk full", f"a tmpfs of {size} kB", "small", lambda s, n=size: _full(s, n))
+        yield Case("disk full", f"a tmpfs of {size} kB", "small", partial(_full, size=size))
     for until in ("round-01", "round-02/02-select", ""):
         where = until or "the finished run"
-        yield Case(
-            "read-only file system", f"a bind mount, from {where} on", "small", lambda s, u=until: _readonly(s, u)
-        )
+        yield Case("read-only file system", f"a bind mount, from {where} on", "small", partial(_readonly, until=until))
 
 
 def _full(stand: Stand, size: int) -> str:

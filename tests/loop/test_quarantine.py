@@ -46,7 +46,8 @@ def test_a_request_that_the_engine_refuses_is_quarantined_with_the_reason(tmp_pa
     bad = [each for shard in folder.shards() for each in folder.read(Quarantined, shard)]
     good = [each for shard in folder.shards() for each in folder.read(Sample, shard)]
     assert {each.why for each in bad} == {"the prompt is bad"}
-    assert len({(each.problem, each.index) for each in [*bad, *good]}) == len(bad) + len(good) == 24 * 8
+    places = [*((each.problem, each.index) for each in bad), *((each.problem, each.index) for each in good)]
+    assert len(set(places)) == len(places) == 24 * 8
     assert folder.summary()["quarantined"] == len(bad)
 
 
