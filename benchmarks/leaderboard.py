@@ -156,7 +156,7 @@ class Side:
         size = {"rounds": self.rounds, "seed": seed, "pool": asked.pool, "valid": 100, "test": asked.test}
         out = asked.work / f"{self.name}-{seed}-{digest(settings, size, *{self.preset} - {'nano'})}"
         begun = time.monotonic()
-        stages = config.load(self.name, {}).recipe.given()
+        stages = config.load(self.name, dict(self.settings)).recipe.given()
         gate = {"gate.patience": 99} if any(stage.name == "gate" for stage in stages) else {}
         asked.work.mkdir(parents=True, exist_ok=True)
         with out.with_suffix(".lock").open("w") as lock:  # two lines may share a control, and want it at once
