@@ -1,5 +1,8 @@
 """Read what finished rounds left, from the store alone."""
 
+import os
+
+from selftrain.errors import StoreError
 from selftrain.records import Checkpoint, Decision, Metric
 from selftrain.round import History, RoundResult
 from selftrain.store import Store
@@ -19,7 +22,7 @@ def read_round(store: Store, number: int, first: int | None = None) -> RoundResu
             continue
         metrics += folder.read(Metric, 0)
         decision = next(iter(folder.read(Decision, 0)), decision)
-        written = {each.role: each for each in folder.read(Checkpoint, 0)}
+        written = {each.role: _inside(store, each) for each in folder.read(Checkpoint, 0)}
         checkpoints |= written
         given = {**written, **given}
     return RoundResult(
@@ -29,6 +32,16 @@ def read_round(store: Store, number: int, first: int | None = None) -> RoundResu
         checkpoints=checkpoints,
         given=given if number == 0 else {},
     )
+
+
+def _inside(store: Store, checkpoint: Checkpoint) -> Checkpoint:
+    """Refuse a checkpoint that lies outside its run: a run from elsewhere could have others' weights freed or taken."""
+    place = os.path.normpath(checkpoint.path)
+    if os.path.isabs(place) or place.startswith(".."):
+        raise StoreError(
+            f"{store.root} names the checkpoint {checkpoint.path!r}, which is outside of it; do not trust this run"
+        )
+    return checkpoint
 
 
 def read_history(store: Store) -> History:

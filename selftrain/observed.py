@@ -11,7 +11,6 @@ and stage. Made of them:
     trained   rows (example, chosen, rejected) with the sample that each comes from, and its problem
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -216,7 +215,7 @@ class Observed:
             "CREATE TABLE stages (round INTEGER, place INTEGER, stage VARCHAR, class VARCHAR, model VARCHAR)"
         )
         for number, place, folder in self.folders:
-            key = json.loads((folder.path / "key.json").read_text(encoding="utf-8"))
+            key = folder.settings()
             model = key.get("settings", {}).get("model") or None
             self._database.execute(
                 "INSERT INTO stages VALUES (?, ?, ?, ?, ?)", [number, place, folder.name, key.get("stage"), model]

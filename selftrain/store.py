@@ -88,7 +88,9 @@ class Store:
         if not self.root.is_dir():
             return
         if not self.exists():
-            strangers = [p.name for p in self.root.iterdir() if p.name not in (".lock", "logs")]
+            # A kill may have come before the very first file had its name.
+            known = (".lock", "logs", "run.yaml.unfinished")
+            strangers = [p.name for p in self.root.iterdir() if p.name not in known]
             if strangers:
                 raise StoreError(
                     f"{self.root} is not empty and is not a run of selftrain (found {', '.join(sorted(strangers)[:3])})"
@@ -126,7 +128,10 @@ class Store:
         if not path.exists():
             return []
         found = seals.read(path, f"delete it, if no stage of {path.parent.name} has begun, or else that whole folder")
-        return list(found["stages"])
+        stages = found.get("stages")
+        if not isinstance(stages, list) or not all(isinstance(each, dict) and "name" in each for each in stages):
+            raise StoreError(f"{path} is damaged: it names no stages; delete that whole folder")
+        return stages
 
     def planned(self, round: int) -> list[str]:
         """Return the names of a round's stages as its plan has them; none of round 0, which has no plan."""
@@ -175,7 +180,7 @@ class StageFolder:
     def begin(self, key: Json) -> None:
         """Take the folder for a stage of these settings; raises StoreError if it was made with others, or damaged."""
         path = self.path / "key.json"
-        if path.exists():
+        if path.exists() and not self._empty():
             stored = self.settings()
             if stored != json.loads(json.dumps(key)):
                 raise StoreError(
@@ -192,6 +197,10 @@ class StageFolder:
             else:
                 leftover.unlink()
         self.check()
+
+    def _empty(self) -> bool:
+        """Whether nothing is stored yet: a wrong setting that stopped the stage at its start may be mended."""
+        return all(path.name == "key.json" or path.name.endswith(".unfinished") for path in self.path.iterdir())
 
     def check(self) -> None:
         """Raise StoreError if a finished shard is not what was written, or one of a finished stage is gone."""

@@ -138,8 +138,32 @@ def test_a_key_is_taken_once_and_another_is_refused_by_field(tmp_path: Path) -> 
     folder = Store(tmp_path).stage(1, 1, "generate")
     folder.begin({"settings": {"n": 32, "stop": ("a",)}, "version": 1})
     folder.begin({"version": 1, "settings": {"stop": ["a"], "n": 32}})
+    folder.write(0, {})
     with pytest.raises(StoreError, match=r"round-01/01-generate was made with other settings: n was 32, is 8;"):
         folder.begin({"settings": {"n": 8, "stop": ["a"]}, "version": 1})
+
+
+def test_a_key_under_which_nothing_was_stored_gives_way(tmp_path: Path) -> None:
+    """A wrong setting that ended a stage before its first shard does not stand in the way of the right one."""
+    folder = Store(tmp_path).stage(1, 1, "generate")
+    folder.begin({"settings": {"dtype": "wrong"}})
+    (folder.path / "part-00000.unfinished").mkdir()
+    folder.begin({"settings": {"dtype": "right"}})
+    assert folder.settings() == {"settings": {"dtype": "right"}}
+    assert [path.name for path in folder.path.iterdir()] == ["key.json"]
+
+
+def test_a_link_in_a_run_leads_nobody_out_of_it(tmp_path: Path) -> None:
+    store, outside = Store(tmp_path / "run"), tmp_path / "outside"
+    store.root.mkdir()
+    outside.write_text("mine")
+    (store.root / ".lock").symlink_to(outside)
+    with pytest.raises(StoreError, match="cannot write"), store.lock():
+        pass
+    (store.root / "report.html.unfinished").symlink_to(outside)
+    write_text(store.root / "report.html", "page")
+    assert outside.read_text() == "mine"
+    assert (store.root / "report.html").read_text() == "page"
 
 
 @pytest.mark.parametrize(
@@ -211,6 +235,7 @@ def test_the_lock_keeps_others_out_and_ends_with_its_process(tmp_path: Path) -> 
         ({"run.yaml": "recipe: star\n"}, "format unknown"),
         ({"run.yaml": "format: 1\nrecipe: star\n"}, None),
         ({".lock": "", "logs": ""}, None),
+        ({".lock": "", "run.yaml.unfinished": "form"}, None),
         ({}, None),
     ],
 )

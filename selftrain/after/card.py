@@ -1,11 +1,11 @@
 """The model card of an exported checkpoint: base, data, words of the rounds, settings, metrics with intervals."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
+from selftrain import seals
 from selftrain.after import summary
 from selftrain.loop import config
 from selftrain.loop.launch import Run
@@ -28,7 +28,7 @@ def model_card(run: Run, round: int, *, merged: bool, parity: str = "") -> str:
         "library_name": "transformers" if merged else "peft",
         "tags": ["selftrain", "self-training", job.file.recipe],
     }
-    environment = json.loads((run.root / "environment.json").read_text(encoding="utf-8"))
+    environment = seals.read(run.root / "environment.json", "the next call of the run writes it anew")
     sections = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
         f"# {base.rsplit('/', 1)[-1]}, self-trained by {job.file.recipe}, round {round}",

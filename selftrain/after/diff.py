@@ -1,12 +1,11 @@
 """What is other in one run than in another: settings, versions, metrics: `selftrain diff`."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from selftrain import statistics
+from selftrain import seals, statistics
 from selftrain.loop.runfile import read_file
 from selftrain.records import Metric, Outcome
 from selftrain.statistics import Estimate
@@ -89,7 +88,7 @@ def _settings(root: Path) -> Mapping[str, Any]:
 
 def _environment(root: Path) -> dict[str, Any]:
     path = root / "environment.json"
-    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    stored = seals.read(path, "delete it: the next call of the run writes it anew") if path.exists() else {}
     return {**{name: stored.get(name) for name in MACHINE}, **stored.get("packages", {})}
 
 

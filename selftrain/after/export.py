@@ -1,6 +1,7 @@
 """Take a checkpoint away: a folder that plain transformers and vLLM load, and on request a hub repository."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,10 +47,7 @@ def export(
     """
     from selftrain.backends import checkpoints
 
-    if dtype not in DTYPES:
-        raise ConfigError(f"dtype is {dtype!r}{near(dtype, DTYPES) or '.'} Known: {', '.join(DTYPES)}")
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise ConfigError(f"{to} is there and not empty; export to a new folder")
+    check_asked(to, dtype)
     contents = checkpoints.read(checkpoint)
     checkpoints.verify(checkpoint)
     asked = prompts or [probe.prompt_ids for probe in checkpoints.probes_of(checkpoint)]
@@ -61,6 +59,19 @@ def export(
             raise
         done = _appear(contents, to, merge, "float32", asked, base, card)
     return done._replace(url=push_folder(to, push)) if push else done
+
+
+def check_asked(to: Path, dtype: str = "auto") -> None:
+    """Refuse a place that is taken or can't be, and a dtype that there is not: known before anything is loaded."""
+    if dtype not in DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}{near(dtype, DTYPES) or '.'} Known: {', '.join(DTYPES)}")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise ConfigError(f"{to} is there and not empty; export to a new folder")
+    there = next(path for path in (to.absolute(), *to.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"nothing can be exported to {to}: {there} is a file; name another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"nothing can be exported to {to}: {there} is read-only; name another place")
 
 
 def _appear(

@@ -217,10 +217,18 @@ def _copy(file: Path, target: Path, old: Path, new: Path) -> None:
     target.write_text(json.dumps(seals.sealed(stored), indent=2) + "\n", encoding="utf-8")
 
 
+def _round(line: str) -> float:
+    """The round that a line of a run's lists is of; a damaged line is of none that is shared."""
+    try:
+        return int(json.loads(line).get("round", 0))
+    except (ValueError, TypeError, AttributeError):
+        return float("inf")
+
+
 def _copy_lines(source: Path, target: Path, from_round: int) -> None:
     """Copy what the run's own lists say of the shared rounds."""
     for name in ("metrics.jsonl", "events.jsonl"):
         if (source / name).exists():
-            with (source / name).open(encoding="utf-8") as file:
-                lines = [line for line in file if int(json.loads(line).get("round", 0)) <= from_round]
+            with (source / name).open(encoding="utf-8", errors="replace") as file:
+                lines = [line for line in file if _round(line) <= from_round]
             (target / name).write_text("".join(lines), encoding="utf-8")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from selftrain.after.card import model_card
-from selftrain.after.export import Exported, export
+from selftrain.after.export import Exported, check_asked, export
 from selftrain.after.retention import collected
 from selftrain.backends.checkpoints import read, serve_of
 from selftrain.backends.models import HUB_IDS
@@ -34,6 +34,7 @@ def export_round(
     Raises StoreError for a run or round that isn't there, and Blocked for a merge that changes what the model says.
     """
     run = Run.open(folder)
+    check_asked(to, dtype)
     number = run.best if round is None else round
     checkpoint = run.root / run.checkpoint(number, model=model).path
     _check_weights(run, number, checkpoint)

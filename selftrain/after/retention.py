@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from selftrain import seals
 from selftrain.errors import ConfigError
 from selftrain.history import read_history
 from selftrain.records import Checkpoint
@@ -98,8 +99,8 @@ def collected(checkpoint: Path) -> str:
     """Return what has become of a checkpoint's weights: "were freed on ... (kept: best,last)", or '' if there."""
     if not (checkpoint / MARK).exists():
         return ""
-    told = json.loads((checkpoint / MARK).read_text(encoding="utf-8"))
-    return f"were freed on {told['time']} (kept: {told['kept']})"
+    told = seals.read(checkpoint / MARK, "its weights were freed; nothing is lost by deleting it")
+    return f"were freed on {told.get('time')} (kept: {told.get('kept')})"
 
 
 def _reasons(store: Store, history: History, keep: Keep, rests: bool) -> dict[Path, str]:
@@ -139,7 +140,7 @@ def _reasons(store: Store, history: History, keep: Keep, rests: bool) -> dict[Pa
 
 def _start(root: Path, checkpoint: Path) -> Path | None:
     """The checkpoint folder in this run from which another one was trained, if it has an adapter."""
-    stored = json.loads((root / checkpoint / "checkpoint.json").read_text(encoding="utf-8"))
+    stored = seals.read(root / checkpoint / "checkpoint.json", "delete its round, and the run makes it again")
     if not stored.get("adapter") or not stored.get("start"):
         return None
     start = Path(stored["start"])

@@ -12,7 +12,7 @@ import yaml
 
 from selftrain.after import summary
 from selftrain.after.archive import Archive
-from selftrain.after.export import push_folder
+from selftrain.after.export import check_asked, push_folder
 from selftrain.backends.checkpoints import serve_of
 from selftrain.backends.tokens import Tokenizer
 from selftrain.errors import StoreError
@@ -80,6 +80,7 @@ def export_rows(root: Path, to: Path, *, round: int | None = None, push: str | N
     run.checkpoint(number)
     if to.exists():
         raise StoreError(f"{to} is there already; export to a new folder")
+    check_asked(to)
     stages = _trained_on(Store(root), number)
     if not stages:
         known = [str(n) for n in Store(root).rounds() if _trained_on(Store(root), n)]

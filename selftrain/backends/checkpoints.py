@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selftrain import seals
-from selftrain.backends import classifiers, models, weights
+from selftrain.backends import classifiers, models, tokens, weights
 from selftrain.errors import EngineError, ModelError, StoreError
 from selftrain.records import Ids
 from selftrain.store import rename
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FORMAT = 1
+LOADING = (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError)
+"""What transformers raises for a folder that it can't load; a model in it that needs code of its own is one."""
 REMEDY = "delete its round and the rounds after it, and the same command makes them again"
 SMALL = 5_000_000
 """Up to so many parameters `auto` serves in float32: such a model is quick in it, and exact."""
@@ -72,6 +74,8 @@ def read(folder: Path) -> Contents:
     if not file.is_file():
         raise ModelError(f"{folder} is not a checkpoint folder: it has no checkpoint.json")
     stored = seals.read(file, REMEDY)
+    if lacks := sorted({"format", "id", "master", "serve", "adapter", "base", "start"} - stored.keys()):
+        raise StoreError(f"{file} is damaged: it lacks {', '.join(lacks)}; {REMEDY}")
     if stored["format"] > FORMAT:
         raise ModelError(f"{folder} was written by a newer selftrain (format {stored['format']}, known: {FORMAT})")
     master = folder / stored["master"]
@@ -205,7 +209,16 @@ def load(folder: Path, dtype: str) -> "PreTrainedModel":
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=getattr(torch, dtype),
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except LOADING as error:
+        raise ModelError(f"{folder} does not load as a language model: {tokens.first_line(error)}") from error
     return model.eval()
 
 
@@ -255,7 +268,6 @@ def _describe(folder: Path, *, master: Path, base: str, start: str | None) -> st
 
 def _serve(master: Path, target: Path, dtype: str) -> None:
     from huggingface_hub import save_torch_state_dict
-    from transformers import AutoTokenizer
 
     head_kind = classifiers.kind_of(master)
     model = classifiers.load(master, head_kind, dtype) if head_kind else load(master, dtype)
@@ -268,7 +280,7 @@ def _serve(master: Path, target: Path, dtype: str) -> None:
         state[weights.HEAD] = head.weight.detach().clone()
     save_torch_state_dict(state, str(target), metadata={"format": "pt"})
     copy_companions(master, target)
-    tokenizer = AutoTokenizer.from_pretrained(master, local_files_only=True)
+    tokenizer = tokens.load(master)
     sequences = _probe_sequences(tokenizer)
     scored = _scores(model, head_kind, sequences, tokenizer)
     if not all(abs(value) < float("inf") for row in scored for value in row):

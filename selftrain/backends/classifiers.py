@@ -157,6 +157,10 @@ def _architecture(folder: Path) -> str:
     return str((config.get("architectures") or ["model of unknown kind"])[0])
 
 
+SAFE: Mapping[str, Any] = {"trust_remote_code": False, "use_safetensors": True}
+"""What a model folder is loaded with: code and pickles that it brings along are not touched."""
+
+
 def _loaded(folder: Path, kind: Kind, dtype: str, more: Mapping[str, Any]) -> tuple["PreTrainedModel", set[str]]:
     import torch
     import transformers
@@ -169,7 +173,7 @@ def _loaded(folder: Path, kind: Kind, dtype: str, more: Mapping[str, Any]) -> tu
     try:
         model, about = getattr(transformers, kind.auto).from_pretrained(
             folder,
-            **{"dtype": getattr(torch, dtype), "local_files_only": True, **more},
+            **{"dtype": getattr(torch, dtype), "local_files_only": True, **SAFE, **more},
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, RuntimeError) as error:

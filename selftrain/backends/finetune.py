@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+import traceback
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,14 +14,15 @@ from typing import Any, NamedTuple
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, TrainerCallback
 from trl import RewardConfig, SFTConfig
 
-from selftrain.backends import checkpoints, classifiers, preference, rows
+from selftrain.backends import checkpoints, classifiers, preference, rows, tokens
 from selftrain.backends.preference_trainer import KtoTrainer, PreferenceTrainer, TwoCollator
 from selftrain.backends.reward_trainer import PairCollator, PairTrainer, StepCollator, StepTrainer
 from selftrain.backends.row_trainer import LOSSES, ReferredTrainer, RowCollator, RowSFTTrainer
 from selftrain.backends.tokens import end_of_turn
+from selftrain.errors import ConfigError, SelftrainError
 from selftrain.lab import Progress, TrainJob
 
 SAVE_SECONDS = 120.0
@@ -55,7 +57,7 @@ def run(job: TrainJob, progress: Progress) -> None:
     began = time.monotonic()
     work = _work_folder(job)
     start = checkpoints.read(job.start)
-    trainer = _trainer(job, start.master, work, progress)
+    trainer = _begun(job, start.master, work, progress)
     # The first rank may have emptied the folder: nobody looks for saved work before that.
     trainer.accelerator.wait_for_everyone()
     prefers = job.loss in preference.LOSSES
@@ -118,10 +120,25 @@ def _learning_rate(job: TrainJob) -> float:
     return 5e-4 if job.adapter == "lora" else 2e-5
 
 
+def _begun(job: TrainJob, model: Path, work: Path, progress: Progress) -> Any:
+    """Make the trainer; what TRL, PEFT or transformers say of the arguments is the user's to mend."""
+    try:
+        return _trainer(job, model, work, progress)
+    except SelftrainError:
+        raise
+    except (ValueError, TypeError, ImportError) as error:
+        traceback.print_exc()
+        if not _last_complete(work):
+            # Nothing is lost, and nothing stands in the way of the same stage with other arguments.
+            shutil.rmtree(work, ignore_errors=True)
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ConfigError(f"TRL refuses the training's arguments: {why}; mend settings or lora of the stage") from error
+
+
 def _trainer(job: TrainJob, model: Path, work: Path, progress: Progress) -> Any:
     method = METHODS[job.loss]
     config = method.config(**arguments(job, model, work))
-    tokenizer = AutoTokenizer.from_pretrained(model, local_files_only=True)
+    tokenizer = tokens.load(model)
     # An adapter's base is rounded as it will be served; full fine-tuning needs float32, or small updates vanish.
     dtype = "bfloat16" if config.bf16 and job.adapter == "lora" else "float32"
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -149,9 +166,9 @@ def _network(job: TrainJob, model: Path, dtype: str, more: Mapping[str, Any]) ->
     """Load a model with the head that the loss is about, a new one where it has none."""
     if head := METHODS[job.loss].head:
         network = classifiers.begin(model, head, dtype, seed=job.seed, more=more)
-        classifiers.pad_token(network, AutoTokenizer.from_pretrained(model, local_files_only=True))
+        classifiers.pad_token(network, tokens.load(model))
         return network
-    wanted = {"dtype": getattr(torch, dtype), **more}
+    wanted = {"dtype": getattr(torch, dtype), "trust_remote_code": False, "use_safetensors": True, **more}
     return AutoModelForCausalLM.from_pretrained(model, local_files_only=True, **wanted)
 
 

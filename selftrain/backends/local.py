@@ -10,6 +10,7 @@ from typing import Any
 
 from selftrain import errors, lab, plugins, records
 from selftrain.backends import arguments, models
+from selftrain.backends.link import end_starting
 from selftrain.errors import ConfigError, near
 from selftrain.lab import Sampler, Tokens, Trainer, Verifiers
 from selftrain.loop.runfile import SECRETS, RunFile
@@ -61,6 +62,7 @@ class LocalBackends:
                 raise ConfigError(f"the {self.kind} sampler has no setting {name!r}{near(name, types)}")
         self.settings = arguments.typed(self.settings, types, "sampler.")
         self._check_places()
+        self._tokenizers: dict[str, Tokens] = {}
 
     def _check_places(self) -> None:
         """Refuse what an engine or a training would only miss when it starts."""
@@ -113,12 +115,17 @@ class LocalBackends:
         return VerifierPool(self.file.workers, log=self.logs / "verifiers.log", time_limit=self.file.time_limit)
 
     def tokens(self, checkpoint: Path) -> Tokens:
-        """Open a checkpoint's tokenizer."""
+        """Open a checkpoint's tokenizer; one for all checkpoints that have the same."""
         from selftrain.backends.checkpoints import serve_of, verify
-        from selftrain.backends.tokens import Tokenizer
+        from selftrain.backends.tokens import Tokenizer, files
 
         verify(checkpoint, "serve", weighty=False)
-        return Tokenizer(serve_of(checkpoint))
+        folder = serve_of(checkpoint)
+        # Each round has a copy of its own, and a tokenizer of many words takes a hundred megabytes of memory.
+        known = files(folder)
+        if known not in self._tokenizers:
+            self._tokenizers[known] = Tokenizer(folder)
+        return self._tokenizers[known]
 
     def identity(self, resource: str) -> Json:
         """What of a resource changes the data it makes."""
@@ -128,6 +135,10 @@ class LocalBackends:
         if resource == "trainer":
             return {"engine": " ".join(f"{name} {_version(name)}" for name in ("trl", "peft", "transformers"))}
         return {name: _sources(load_verifier(name)) for name in self.names}
+
+    def interrupt(self) -> None:
+        """End engines that are being started."""
+        end_starting()
 
 
 def _sources(verifier: LoadedVerifier) -> str:

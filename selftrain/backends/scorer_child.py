@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selftrain.backends import tokens
 from selftrain.backends.process import die_with_owner, owner_pipe
 from selftrain.errors import ModelError
 
@@ -28,7 +29,6 @@ class Model:
     def __init__(self, name: str, kind: str) -> None:
         folder = folder_of(name)
         import torch
-        from transformers import AutoTokenizer
 
         from selftrain.backends import classifiers
 
@@ -36,7 +36,7 @@ class Model:
         self.name = name
         self.model: Any = classifiers.load(folder, kind, "bfloat16" if cuda else "float32")
         self.model.to("cuda" if cuda else "cpu")
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.tokenizer: Any = tokens.load(folder)
         self.pad = classifiers.pad_token(self.model, self.tokenizer)
         self.context = int(getattr(self.model.config.get_text_config(), "max_position_embeddings", 0) or 0)
 
@@ -101,7 +101,6 @@ class Pooled(Model):
     def __init__(self, name: str, kind: str) -> None:
         folder = folder_of(name)
         import torch
-        from transformers import AutoTokenizer
         from vllm import LLM
 
         from selftrain.backends import classifiers
@@ -115,7 +114,7 @@ class Pooled(Model):
         )
         self.name = name
         self.engine: Any = LLM(model=str(folder), runner="pooling", disable_log_stats=True, **device)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        self.tokenizer: Any = tokens.load(folder)
         self.context = int(self.engine.model_config.max_model_len)
 
     def score(self, conversations: "Sequence[Sequence[Message]]") -> list[float]:

@@ -12,6 +12,8 @@ from selftrain.records import Ids, Message
 
 IDENTITY = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt")
 """Files whose bytes decide what the ids mean; the config files beside them carry paths and versions."""
+TEXTS = (".json", ".jinja", ".txt", ".model")
+"""Endings of the files that a tokenizer may be made of."""
 PROBE = "selftrain"
 
 
@@ -23,12 +25,7 @@ class Tokenizer:
     """
 
     def __init__(self, folder: Path) -> None:
-        from transformers import AutoTokenizer
-
-        try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{folder} has no tokenizer that loads: {error}") from error
+        self._tokenizer = load(folder)
         # Fast tokenizers keep padding and truncation as state, and refuse to be used by two threads at once.
         self._lock = threading.Lock()
         self.template: str | None = self._tokenizer.get_chat_template() if self._tokenizer.chat_template else None
@@ -72,6 +69,30 @@ class Tokenizer:
         effect = [self.template, self.end, self._tokenizer.encode(PROBE, add_special_tokens=True)]
         found.update(json.dumps(effect).encode())
         return found.hexdigest()
+
+
+def load(folder: Path) -> Any:
+    """Return a folder's tokenizer as transformers has it, code of its own never executed; raises ModelError."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises a bare Exception for a damaged file
+        raise ModelError(f"{folder} has no tokenizer that loads: {first_line(error)}") from error
+
+
+def files(folder: Path) -> str:
+    """Return a hash of all that decides a model folder's tokenizer: whatever is text in it but the probe."""
+    found = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in TEXTS and path.name != "probe.json" and path.is_file():
+            found.update(f"{path.relative_to(folder)}\0".encode() + path.read_bytes() + b"\0")
+    return found.hexdigest()
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what a library says, or what kind of error it is."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def end_of_turn(folder: Path, tokenizer: Any) -> int:

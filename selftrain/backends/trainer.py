@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
-from selftrain.backends import arguments, checkpoints, models, nursery, process, rows
+from selftrain.backends import arguments, checkpoints, models, nursery, process, rows, weights
 from selftrain.errors import ConfigError, EngineError, near
 from selftrain.lab import Progress, Trained, TrainJob
 from selftrain.records import JsonValue
@@ -73,6 +73,21 @@ def check(settings: Mapping[str, JsonValue], lora: Mapping[str, JsonValue], loss
     arguments.check(lora, arguments.lora_names(), "PEFT's LoraConfig")
     types = arguments.reward_types() if loss in HEADED else arguments.trl_types()
     return Arguments(arguments.typed(settings, types, ""), arguments.typed(lora, arguments.lora_types(), "lora."))
+
+
+def check_fits(given: Arguments, model: Path) -> None:
+    """Refuse training arguments that do not go with a model, by its config and the names of its tensors."""
+    context = models.describe(model).context
+    longest = given.settings.get("max_length")
+    if isinstance(longest, int) and context and longest > context:
+        raise ConfigError(f"max_length is {longest}; it must be a number of tokens up to the model's {context}")
+    modules = {name.rpartition(".")[0] for name, _ in weights.tensors(model)}
+    for key in ("target_modules", "modules_to_save"):
+        listed = given.lora.get(key)
+        for name in listed if isinstance(listed, list) else []:
+            if not any(module == name or module.endswith(f".{name}") for module in modules):
+                known = {module.rpartition(".")[2] for module in modules}
+                raise ConfigError(f"lora.{key}: the model has no module {name!r}{near(str(name), known)}")
 
 
 class TrlTrainer:

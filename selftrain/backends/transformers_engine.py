@@ -31,6 +31,11 @@ class Engine:
         self.pipe = pipe
         self.settings = settings
         self.device = str(settings["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
+        try:
+            torch.empty(1, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            why = str(error).strip().partition("\n")[0]
+            raise Refused(f"sampler.device={self.device!r} can't be used ({why}); name another") from error
         # The number of threads decides how sums are split, so it is fixed rather than left to what is free.
         said = settings["threads"] or os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))
         torch.set_num_threads(int(said))
@@ -41,11 +46,12 @@ class Engine:
         """Load a model folder and return what the owner has to know of it."""
         import transformers
 
+        from selftrain.backends import tokens
         from selftrain.backends.checkpoints import load
         from selftrain.backends.tokens import end_of_turn, stop_ids
 
         folder = Path(serve)
-        tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = tokens.load(folder)
         self.model: Any = load(folder, self._dtype(folder)).to(self.device)
         self.tokenizer = tokenizer
         self.ends = sorted({end_of_turn(folder, tokenizer), *stop_ids(folder)})

@@ -60,9 +60,13 @@ def digest(folder: Path) -> str:
 def _indexed(folder: Path) -> list[str]:
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        return sorted(set(index["weight_map"].values()))
+        names = sorted(set(index["weight_map"].values()))
+        strangers = [name for name in names if Path(name).name != name or Path(name).suffix != ".safetensors"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder / INDEX} is damaged ({type(error).__name__}: {error}); fetch it again") from error
+    if strangers:
+        raise ModelError(f"{folder / INDEX} names {strangers[0]!r}, which is no safetensors file of that folder")
+    return names
 
 
 def _entries(file: Path) -> list[tuple[str, Tensor]]:

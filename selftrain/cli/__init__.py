@@ -46,6 +46,8 @@ for name, command in COMMANDS.items():
     app.command(name=name)(command)
 
 INTERRUPTED = 130
+PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+"""Errors of the operating system about a path that was typed."""
 MACHINE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ETIMEDOUT, errno.ENOTCONN),
@@ -111,6 +113,8 @@ def _refused(error: Exception) -> int:
         return _failed(
             f"{error.strerror}: {error.filename or 'the disk'}; mend that, then run the same command again", 1
         )
+    if isinstance(error, OSError) and error.errno in PATHS:
+        return _failed(f"{error.strerror}: {str(error.filename)[:200]}; name another path", 2)
     if os.environ.get("SELFTRAIN_DEBUG"):
         raise error
     _failed(f"{type(error).__name__}: {error}", 1)

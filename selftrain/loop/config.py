@@ -28,6 +28,11 @@ from selftrain.recipe import Recipe, Stage
 from selftrain.stages import Audit
 from selftrain.templates import Protocol
 
+LONGEST = 1000
+"""Bits of a number."""
+DEEP = 20
+"""How deep texts are looked for in settings: YAML can nest them without end."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
@@ -57,6 +62,7 @@ def load(recipe_or_file: str, settings: Mapping[str, Any], *, preset: str | None
     if recipe_or_file.endswith((".yaml", ".yml")):
         given = read_file(Path(recipe_or_file))
     asked = {**given, **settings}
+    _check_leaves(asked)
     module = plugins.load("recipe", _text(asked.get("recipe"), "recipe"))
     accepted = inspect.signature(module.recipe).parameters
     # A preset goes with any recipe: what this one has no argument for is left out of it.
@@ -67,8 +73,12 @@ def load(recipe_or_file: str, settings: Mapping[str, Any], *, preset: str | None
 def stored(root: Path) -> Job:
     """Return the job of a run's folder, as it was resolved; looking at a run executes nothing that lies in it."""
     asked = read_file(root / "run.yaml")
-    for text in _texts([asked.get(key) for key in ("recipe", "verifier", "data", "eval")]):
-        if text.endswith(".py") and Path(text).expanduser().resolve().is_relative_to(root.resolve()):
+    for text in _leaves([asked.get(key) for key in ("recipe", "verifier", "data", "eval")]):
+        if (
+            isinstance(text, str)
+            and text.endswith(".py")
+            and Path(text).expanduser().resolve().is_relative_to(root.resolve())
+        ):
             raise StoreError(
                 f"{root}/run.yaml names {text}, a program in the run's own folder, which is not executed; if you trust"
                 " it, copy it elsewhere and name that place in run.yaml"
@@ -283,15 +293,29 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts in plain data, however deep."""
-    if isinstance(value, str):
+def _leaves(value: Any, deep: int = DEEP) -> Iterator[Any]:
+    """Yield what plain data holds that is neither list nor mapping."""
+    if deep and isinstance(value, Mapping | list):
+        for each in (*value.keys(), *value.values()) if isinstance(value, Mapping) else value:
+            yield from _leaves(each, deep - 1)
+    else:
         yield value
-    elif isinstance(value, Mapping):
-        yield from _texts(list(value.values()))
-    elif isinstance(value, list):
-        for each in value:
-            yield from _texts(each)
+
+
+def _check_leaves(asked: Mapping[str, Any]) -> None:
+    """Refuse what no file can hold, no folder be named by and no message show."""
+    for key, value in asked.items():
+        for leaf in _leaves(value):
+            if isinstance(leaf, int) and leaf.bit_length() > LONGEST:
+                raise ConfigError(f"{key} holds a number of {leaf.bit_length()} bits, which is beyond all measure")
+            if not isinstance(leaf, str):
+                continue
+            try:
+                leaf.encode()
+            except UnicodeEncodeError:
+                raise ConfigError(f"{key}={leaf!r} is no text in UTF-8; take out what is cut off in it") from None
+            if "\0" in leaf:
+                raise ConfigError(f"{key}={leaf!r} holds a zero byte; take it out")
 
 
 def _engine_names() -> frozenset[str]:

@@ -4,7 +4,6 @@ Each control is a fork of the run from round 0, in its folder `controls/NAME`: t
 and the same measurement of it. `controls.json` in the run's folder says how the recipe stands beside them.
 """
 
-import json
 import shlex
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 
 from rich.table import Table
 
-from selftrain import statistics
+from selftrain import seals, statistics
 from selftrain.after.fork import share
 from selftrain.errors import SelftrainError, StoreError
 from selftrain.loop import config, launch
@@ -172,7 +171,7 @@ def table(found: Beside) -> Table:
 def stored(root: Path) -> dict[str, Any] | None:
     """Return what a run's controls.json says, as `Beside.as_json` has it; None where it has run no controls."""
     path = root / FILE
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    return seals.read(path, "delete it: `run --controls` writes it anew") if path.exists() else None
 
 
 def stored_lines(told: Json) -> list[str]:

@@ -15,6 +15,11 @@ from selftrain.recipe import Stage
 from selftrain.records import Json, digest
 from selftrain.round import PROBLEMS, Round
 
+ENGINE = tuple(
+    f"selftrain.{each}" for each in ("after", "backends", "cli", "loop", "report", "store", "plugins", "new")
+)
+"""Modules whose functions no plan has a use for."""
+
 
 def stage_key(stage: Stage, round: Round, lab: Lab) -> Json:
     """Return everything that changes what a stage stores: settings, versions, models, prompts, and what it reads.
@@ -108,7 +113,9 @@ def _named(text: str) -> Any:
     except (ImportError, AttributeError, KeyError) as error:
         raise StoreError(f"the stored plan names {text}, which is not there any more: {error}") from error
     ours = module.partition(".")[0] not in sys.stdlib_module_names and getattr(found, "__module__", "") == module
-    if not (ours and (inspect.isfunction(found) or (isinstance(found, type) and is_dataclass(found)))):
+    # A function is a rule or the like: called with attempts, and those of selftrain's engine are none.
+    function = inspect.isfunction(found) and "." not in name and not module.startswith(ENGINE)
+    if not (ours and (function or (isinstance(found, type) and is_dataclass(found)))):
         raise StoreError(f"the stored plan names {text}, which is no stage, rule or setting")
     return found
 

@@ -17,6 +17,7 @@ from selftrain.after import standing
 from selftrain.after.retention import Keep, collect
 from selftrain.backends import models
 from selftrain.backends.local import LocalBackends
+from selftrain.backends.trainer import Arguments, check_fits
 from selftrain.errors import Blocked, ConfigError, StoreError
 from selftrain.history import read_history
 from selftrain.lab import Lab
@@ -260,6 +261,7 @@ def prepare(job: config.Job, watcher: Watcher | None = None) -> Prepared:
     asking = {name for name in sorted(names) if "model" in load_verifier(name).asks}
     _check_asked(stages, asking, own)
     _check_measured(stages, splits)
+    _check_trained(stages, model)
     backends = LocalBackends(file, model, (out / "logs").absolute(), sorted(names))
     plan = _planned(job, backends, model, splits)
     _check_disk(out, plan)
@@ -366,6 +368,16 @@ def _check_measured(stages: Sequence[Stage], splits: problems.Splits) -> None:
                 f"stage {stage.name!r} compares rounds on the {split} split, which holds no problem; say {split}=N for"
                 " some"
             )
+
+
+def _check_trained(stages: Sequence[Stage], model: Path) -> None:
+    for stage in stages:
+        if "trainer" in stage.uses and getattr(stage, "model", "") == "policy":
+            given = Arguments(getattr(stage, "settings", {}), getattr(stage, "lora", {}))
+            try:
+                check_fits(given, model)
+            except ConfigError as error:
+                raise ConfigError(f"stage {stage.name!r}: {error}") from None
 
 
 def _existing(out: Path) -> Path:

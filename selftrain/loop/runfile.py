@@ -122,6 +122,8 @@ class RunFile(BaseModel):
         return verifier_spec(value)
 
 
+ALIASES = 20
+"""How often a YAML text may refer to an anchor: nested ones multiply, and a hundred could fill any memory."""
 SECRETS = frozenset({"api_key", "hf_token"})
 """Settings of samplers that are never written down; who goes on with a run says them again, or has them in the
 environment."""
@@ -144,10 +146,7 @@ def overrides(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"{pair!r} is not a setting; write key=value")
-        try:
-            read = _number(yaml.safe_load(value)) if value else ""
-        except yaml.YAMLError as error:
-            raise ConfigError(f"the value of {key} is not YAML: {' '.join(str(error).split())}") from error
+        read = _number(parsed(value, f"the value of {key}")) if value else ""
         # A plain text keeps the spaces around it: a suffix often begins with one.
         found[key.strip()] = value if read == value.strip() else read
     return found
@@ -197,16 +196,30 @@ def place(said: dict[str, Any], head: str, tail: str, value: Any) -> None:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return a YAML file's mapping; raises ConfigError if it cannot be read or is none."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"there is no run file {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the run file {path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"the run file {path} is not YAML: {' '.join(str(error).split())}") from error
+    content = parsed(text, f"the run file {path}")
     if not isinstance(content, dict):
         raise ConfigError(f"the run file {path} must be a mapping of settings, but is a {type(content).__name__}")
     return {str(key): value for key, value in content.items()}
+
+
+def parsed(text: str, what: str) -> Any:
+    """Return what a YAML text says, read safely; raises ConfigError for what is none, or grows without measure."""
+    try:
+        if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)) > ALIASES:
+            raise ConfigError(f"{what} refers to more than {ALIASES} anchors (*name); write the values out")
+        return yaml.safe_load(text)
+    except RecursionError:
+        raise ConfigError(f"{what} is nested too deeply to be read") from None
+    except ConfigError:
+        raise
+    # A date of no calendar, or a number of thousands of digits, fails inside Python.
+    except (yaml.YAMLError, ValueError, TypeError, OverflowError, AttributeError) as error:
+        raise ConfigError(f"{what} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _one_line(error: ValidationError) -> str:

@@ -17,7 +17,9 @@ def write(root: Path, out: Path | None = None, *, price: float | None = None) ->
     from selftrain.report.content import content
     from selftrain.report.subset import subset
     from selftrain.report.view import View
+    from selftrain.store import Store
 
+    Store.open(root)
     out = _place(out or root / NAME)
     view = View.open(root)
     try:
@@ -35,7 +37,10 @@ def compare(roots: Sequence[Path], out: Path, *, price: float | None = None) -> 
     """Write a page that sets several runs beside each other; raises StoreError if a folder holds no run."""
     from selftrain.report.comparison import comparison
     from selftrain.report.page import page
+    from selftrain.store import Store
 
+    for root in roots:
+        Store.open(root)
     out = _place(out)
     found, held = comparison(roots, price=price)
     return _written(page(title="selftrain comparison", head=found.head, sections=found.sections, data=held), out)

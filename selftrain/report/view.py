@@ -1,6 +1,5 @@
 """A run as a report sees it: history, plan, tables; what could not be read is said, never guessed."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from selftrain import monitors
+from selftrain import monitors, seals
 from selftrain.errors import SelftrainError
 from selftrain.loop import config
 from selftrain.loop.keys import decoded
@@ -62,7 +61,7 @@ class View:
     def environment(self) -> Mapping[str, Any]:
         """What the run ran with, as far as it was written down."""
         path = self.run.root / "environment.json"
-        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+        return seals.read(path, "delete it: the next call of the run writes it anew") if path.exists() else {}
 
     @cached_property
     def recipe(self) -> Recipe | str:

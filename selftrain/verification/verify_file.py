@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
+from selftrain.columns import ROLES
 from selftrain.datafiles import FileRow, read_rows
 from selftrain.errors import DataError, near
 from selftrain.records import Json, JsonValue, Message, Problem, Sample, Status, Verdict
@@ -83,6 +84,8 @@ def opened(output: Path | TextIO | None) -> Iterator[TextIO | None]:
     if not isinstance(output, Path):
         yield output
         return
+    if output.is_dir():
+        raise DataError(f"{output} can't be written: it is a folder; name a file in it")
     partial = output.with_name(output.name + ".partial")
     try:
         file = partial.open("w", encoding="utf-8")
@@ -146,6 +149,8 @@ def _prompt(value: object, where: str) -> str | list[Message]:
         if not isinstance(turn, dict) or not all(isinstance(turn.get(key), str) for key in ("role", "content")):
             met = json.dumps(value)[:80]
             raise DataError(f"{where}: 'prompt' must be a text or a list of {{role, content}}, not {met}")
+        if turn["role"] not in ROLES:
+            raise DataError(f"{where}: a turn's role is {turn['role']!r}; it can be {', '.join(ROLES)}")
         turns.append({"role": turn["role"], "content": turn["content"]})
     return turns
 

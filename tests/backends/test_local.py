@@ -1,8 +1,10 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from selftrain.backends import checkpoints
 from selftrain.backends.local import LocalBackends
 from selftrain.backends.models import resolve
 from selftrain.loop.runfile import RunFile
@@ -38,3 +40,15 @@ def test_a_judges_identity_follows_its_template(tmp_path: Path) -> None:
     before = identity(tmp_path, spec)
     template.write_text("{prompt}\n{response}\nRate it from {low} to {high}.")
     assert identity(tmp_path, spec) != before
+
+
+def test_checkpoints_with_equal_tokenizers_share_one(tiny_model: Path, tmp_path: Path) -> None:
+    backends = LocalBackends(RunFile(recipe="rest_em"), tiny_model, tmp_path, [])
+    folders = [tmp_path / name for name in ("first", "second", "other")]
+    other = tmp_path / "model"
+    shutil.copytree(tiny_model, other)
+    (other / "chat_template.jinja").write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    for model, folder in zip((tiny_model, tiny_model, other), folders, strict=True):
+        checkpoints.prepare(model, folder)
+    assert backends.tokens(folders[0]) is backends.tokens(folders[1])
+    assert backends.tokens(folders[0]).id != backends.tokens(folders[2]).id

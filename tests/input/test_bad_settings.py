@@ -1,0 +1,131 @@
+"""Settings of every type: those of the run file, of stages, of engines and of TRL and PEFT passed through."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.front_door import call
+from tests.input.kinds import Kind, check, run, tabled
+
+SETTINGS = {
+    "a seed that is a word": ("seed=x", "seed='x': input should be a valid integer"),
+    "a seed with a fraction": ("seed=1.5", "seed=1.5"),
+    "a seed that is true": ("seed=true", "a number is meant, not true or false"),
+    "a pool that is empty": ("pool=", "pool=''"),
+    "a pool that is null": ("pool=null", "pool=None"),
+    "a pool that is a list": ("pool=[1]", "pool=[1]"),
+    "more problems than there are": ("pool=99999999999999999999", "ask for fewer"),
+    "workers beyond any machine": ("workers=1000000", "less than or equal to 1024"),
+    "a time limit without end": ("time_limit=.inf", "finite"),
+    "a time limit that is no number": ("time_limit=.nan", "finite"),
+    "hours without end": ("max_hours=.inf", "finite"),
+    "a part of a token": ("max_tokens=1.5", "max_tokens=1.5"),
+    "a tracker nobody knows": ("report_to=wandbb", "did you mean wandb?"),
+    "a tracker that is a number": ("report_to=[3]", "Known: none, tensorboard"),
+    "a control nobody knows": ("control={name: x}", "there is no control 'x'"),
+    "a control that is no mapping": ("control=x", "control='x'"),
+    "checkpoints kept by an unknown word": ("keep_checkpoints=some", "it can be all, or best,last and every:K"),
+    "checkpoints kept every 0 rounds": ("keep_checkpoints=every:0", "it can be all"),
+    "a suffix that is a number": ("prompt.suffix=3", "prompt.suffix=3"),
+    "a misspelt part of the prompt": ("prompt.sufix=x", "prompt.sufix='x'"),
+    "an example without its response": ("prompt.examples=[{prompt: a}]", "prompt.examples.0.response"),
+    "an example that is a number": ("prompt.examples=[1]", "prompt.examples.0=1"),
+    "a prompt that is null": ("prompt=null", "prompt=None"),
+    "a sampler nobody knows": ("sampler.kind=vlm", "it can be auto, vllm, transformers, server"),
+    "a sampler that is a number": ("sampler=3", "it can be auto"),
+    "a misspelt setting of a sampler": ("sampler={kind: transformers, dtyp: x}", "did you mean dtype?"),
+    "another engine's setting": ("sampler.gpu_memory_utilization=0.5", "has no setting 'gpu_memory_utilization'"),
+    "a dtype nobody knows": ("sampler.dtype=flaot32", "sampler.dtype='flaot32'"),
+    "a batch of none": ("sampler.concurrency=0", "greater than or equal to 1"),
+    "threads in words": ("sampler.threads=two", "sampler.threads='two'"),
+    "a device nobody knows": ("sampler.device=gpu", "sampler.device='gpu'"),
+    "a context below 0": ("sampler.context=-1", "sampler.context=-1"),
+    "an interpreter that is not there": ("sampler.python=/nowhere/python", "give the path of a Python"),
+    "vLLM's memory beyond all": ("sampler={kind: vllm, gpu_memory_utilization: 1.5}", "less than or equal to 1"),
+    "vLLM's dtype": ("sampler={kind: vllm, dtype: fp16}", "sampler.dtype='fp16'"),
+    "vLLM's length in words": ("sampler={kind: vllm, max_model_len: long}", "sampler.max_model_len='long'"),
+    "vLLM's policy": ("sampler={kind: vllm, scheduling_policy: fair}", "'fcfs' or 'priority'"),
+    "vLLM's switch that is a number": ("sampler={kind: vllm, enforce_eager: 7}", "sampler.enforce_eager=7"),
+    "vLLM's model, which is the run's": ("sampler={kind: vllm, model: x}", "has no setting 'model'"),
+    "a server without an address": ("sampler=server", "give the server's address"),
+    "a server's address without http": ("sampler={kind: server, url: here}", "give the server's address"),
+    "a server's update": ("sampler={kind: server, url: 'http://x', update: full}", "'none' or 'lora'"),
+    "a server's patience": ("sampler={kind: server, url: 'http://x', timeout: 0}", "greater than 0"),
+    "a trainer that is a number": ("trainer=3", "trainer=3"),
+    "a launch file that is not there": ("trainer.launch=nosuch.yaml", "`accelerate config` writes such a file"),
+    "a trainer's interpreter": ("trainer.python=nosuch", "give the path of a Python"),
+    "an optimizer nobody knows": ("trainer.optim=adamw", "did you mean"),
+    "a schedule nobody knows": ("trainer.lr_scheduler_type=cosin", "did you mean cosine"),
+    "a learning rate in words": ("learning_rate=fast", "trainer.learning_rate='fast'"),
+    "a learning rate that is true": ("learning_rate=true", "a number, not true or false"),
+    "a learning rate that is no number": ("learning_rate=.nan", "finite"),
+    "a learning rate below 0": ("learning_rate=-1", "greater than or equal to 0"),
+    "a batch of no rows": ("per_device_train_batch_size=0", "greater than or equal to 1"),
+    "no epochs": ("num_train_epochs=0", "greater than 0"),
+    "a fraction of a step": ("max_steps=1.5", "max_steps=1.5"),
+    "a switch that is a number": ("trainer.bf16=3", "trainer.bf16=3"),
+    "momentum beyond 1": ("trainer.adam_beta1=1.5", "less than 1"),
+    "a save strategy nobody knows": ("trainer.save_strategy=never", "'no', 'steps', 'epoch' or 'best'"),
+    "a list where a text belongs": ("trainer.run_name=[1]", "trainer.run_name=[1]"),
+    "TRL's own upload": ("trainer.push_to_hub=true", "`selftrain export --push` uploads the result"),
+    "TRL's own seed": ("train.settings.seed=3", "it follows from the run's seed"),
+    "TRL's own trackers": ("trainer.report_to=wandb", "the run's own report_to names trackers"),
+    "TRL's packing": ("trainer.packing=true", "row weights need one row per line"),
+    "rows longer than the model": ("max_length=100000", "up to the model's"),
+    "rows of no length": ("trainer.max_length=-1", "greater than or equal to 1"),
+    "a misspelt argument of TRL": ("train.settings.learning_rat=1", "did you mean learning_rate?"),
+    "an adapter of rank 0": ("train.lora.r=0", "lora.r=0"),
+    "an adapter's rank in words": ("train.lora.r=abc", "lora.r='abc'"),
+    "an adapter's dropout": ("train.lora.lora_dropout=2", "less than 1"),
+    "an adapter's bias": ("train.lora.bias=some", "'none', 'all' or 'lora_only'"),
+    "an adapter for a layer that is not there": ("train.lora.target_modules=[q_prog]", "did you mean q_proj"),
+    "an adapter that is a number": ("train.lora=3", "no mapping of names to values"),
+    "a misspelt argument of PEFT": ("train.lora={rr: 3}", "did you mean r?"),
+    "a loss by its name": ("train.loss=dpo", "train.loss='dpo'"),
+    "a field that the loss has not": ("train.loss.beta=0.2", "SFT and has no field 'beta'"),
+    "fields that the loss has not": ("train.loss={beta: 3}", "SFT and has no field 'beta'"),
+    "an adapter nobody knows": ("train.adapter=qlora", "'lora' or 'full'"),
+    "weights nobody knows to start from": ("train.start=bset", "'base', 'latest' or 'best'"),
+    "a model that the recipe has not": ("train.model=critic", "not one of the recipe's"),
+    "a temperature that is no number": ("generate.temperature=.nan", "finite"),
+    "a temperature without end": ("generate.temperature=.inf", "finite"),
+    "stops that are a number": ("generate.stop=3", "generate.stop=3"),
+    "weights nobody knows to sample": ("generate.which=bset", "did you mean best"),
+    "a split nobody knows": ("generate.splits=[tran]", "did you mean train?"),
+    "a share above all": ("generate.share=2", "between 0 and 1"),
+    "more waves than samples": ("generate.waves=9", "between 1 and n"),
+    "a source that is no stage": ("generate.of=[nosuch]", "no earlier stage"),
+    "examples for a template without any": ("generate.template=few-shot", "needs shots"),
+    "a switch in words": ("generate.logprob=maybe", "generate.logprob='maybe'"),
+    "a verifier's setting": ("verify.by={name: number, tolerance: x}", "tolerance"),
+    "a verifier without a name": ("verify.by={nam: number}", 'has no "name"'),
+    "a rule by its name": ("select.rules=[passed]", "select.rules"),
+    "data of an unknown age": ("select.data=old", "'fresh', 'union' or 'replay'"),
+    "an evaluation of an unknown split": ("evaluate.splits=[nosuch]", "'nosuch'"),
+    "a stage's own name": ("generate.name=x", "has no field 'name'"),
+    "a gate without a metric": ("gate.metric=", "does not measure ''"),
+    "a model of another type": ("model.policy=3", "model.policy=3"),
+    "models that the recipe has not": ("model={policy: nano, critic: nano}", "no model 'critic'"),
+    "a model's folder that is none": ("model=/", "is not a model folder"),
+    "a data set of another type": ("data.name=3", "data needs a name"),
+    "a run folder of another type": ("out=3", "out=3"),
+    "a key in a key": ("a.b.c=1", "unknown setting 'a.b.c'"),
+    "a value that is a program": ("rounds=!!python/object/apply:os.getcwd []", "not YAML"),
+    "a value that names itself": ("rounds=&a [*a]", "rounds=[[...]]"),
+    "a text with a zero byte": ('prompt.suffix="a\\0b"', "prompt.suffix"),
+    "a text with half a surrogate pair": ('prompt.suffix="\\ud800"', "prompt.suffix"),
+}
+KINDS = [Kind(name, run(setting), said) for name, (setting, said) in SETTINGS.items()]
+
+
+@tabled(KINDS)
+def test_a_wrong_setting(kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    check(kind, tmp_path)
+
+
+def test_the_command_is_right_without_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(*run()).code == 0
+    assert call(*run("learning_rate=1e-4", "num_train_epochs=2", "optim=adamw_torch", "max_length=64")).code == 0
+    assert call(*run("train.lora={r: 4, target_modules: [q_proj, v_proj]}", "train.lora.lora_alpha=8")).code == 0
