@@ -298,6 +298,9 @@ class Backends(Protocol):
     def identity(self, resource: str) -> Json:
         """What of a resource changes the data it makes: kind, version, settings; part of a stage's key."""
 
+    def interrupt(self) -> None:
+        """End what is being opened; whoever waits for it gets an error."""
+
 
 class Lab:
     """The resources of a run, started when first needed and ended together."""
@@ -375,7 +378,8 @@ class Lab:
     def close(self) -> None:
         """End everything that was started; whoever still waits for it gets an error."""
         self._closed = True
-        # Whoever holds the guard may be waiting for an engine to change its weights, and would hold it for ever.
+        # Whoever holds the guard may be waiting for an engine to start, or to change its weights, for ever.
+        self.backends.interrupt()
         for sampler, _ in list(self._samplers.values()):
             sampler.close()
         with self._guard:

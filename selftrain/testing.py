@@ -184,6 +184,9 @@ class FakeBackends:
         """The same for ever."""
         return {"engine": "fake"}
 
+    def interrupt(self) -> None:
+        """Nothing takes time to open."""
+
 
 def sums(count: int, split: str = "train", first: int = 0) -> list[Problem]:
     """Return distinct little sums with answers and solutions."""

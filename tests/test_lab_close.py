@@ -65,3 +65,37 @@ def test_a_run_that_ends_does_not_wait_for_an_engine_that_hangs(tmp_path: Path) 
         lab.sampler(Checkpoint(id="one", path="base"))
     lab.reopen()
     assert lab.sampler(Checkpoint(id="one", path="base")) is not sampler
+
+
+class Starting(FakeBackends):
+    """Opens a sampler for ever, until it is interrupted."""
+
+    def __init__(self) -> None:
+        super().__init__(adds)
+        self.opening, self.interrupted = threading.Event(), threading.Event()
+
+    def sampler(self, checkpoint: Path) -> FakeSampler:
+        self.opening.set()
+        assert self.interrupted.wait(30)
+        raise EngineError("the engine ended while it started")
+
+    def interrupt(self) -> None:
+        self.interrupted.set()
+
+
+def test_nor_for_one_that_hangs_while_it_starts(tmp_path: Path) -> None:
+    backends = Starting()
+    lab = Lab(backends, root=tmp_path, seed=0, protocol=Protocol())
+
+    def starts() -> None:
+        with pytest.raises(EngineError, match="ended while it started"):
+            lab.sampler(Checkpoint(id="one", path="base"))
+
+    waiting = threading.Thread(target=starts)
+    waiting.start()
+    assert backends.opening.wait(10)
+    ending = threading.Thread(target=lab.close)
+    ending.start()
+    ending.join(10)
+    assert not ending.is_alive()
+    waiting.join(10)

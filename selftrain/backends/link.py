@@ -23,6 +23,14 @@ log = logging.getLogger(__name__)
 LOSSES = 3
 """So many losses in a row without an answer, or of one job, are a failure."""
 START_SECONDS = 1800.0
+_starting: set[Child] = set()
+"""Engines that are not ready yet: nobody else knows of them."""
+
+
+def end_starting() -> None:
+    """Kill the engines that are being started; whoever waits for one gets an error."""
+    for child in list(_starting):
+        child.process.kill()
 
 
 class Refused(EngineError):
@@ -154,11 +162,14 @@ class Link:
         began = time.monotonic()
         child = self._launched = self._launch(self.starts)
         self.starts += 1
+        _starting.add(child)
         try:
             self.info = self._ready(child)
         except BaseException:
             child.close(0.0)
             raise
+        finally:
+            _starting.discard(child)
         log.info("%s started in %.1f s, pid %d", self.info.get("engine", "engine"), time.monotonic() - began, child.pid)
         reader = threading.Thread(target=self._read, args=(child,), name="engine-reader", daemon=True)
         reader.start()

@@ -96,7 +96,8 @@ def _rows(query: str, files: list[Path]) -> list[tuple[Any, ...]]:
         return []
     with duckdb.connect() as database:
         stage = "regexp_extract(filename, 'round-[0-9]+/[^/]+') AS stage"
-        source = f"(SELECT *, {stage} FROM read_parquet({[str(file) for file in files]}, filename=true))"
+        read = f"read_parquet({[str(file) for file in files]}, filename=true, hive_partitioning=false)"
+        source = f"(SELECT *, {stage} FROM {read})"
         return database.execute(query.replace("STORED", source)).fetchall()
 
 

@@ -23,7 +23,7 @@ from tests.killing import Launched
 
 STALLED = "stall_minutes=0.5"
 SAVING = ("save_strategy=steps", "save_steps=1", "num_train_epochs=3")
-ONE = ("rounds=1", "sampler.context=256", "sampler.timeout=1")
+ONE = (f"recipe={Path(__file__).parent / 'served_recipe.py'}", "rounds=1", "sampler.context=256", "sampler.timeout=1")
 HANGING = str(ROOT / "tests" / "faults" / "hanging_verifier.py")
 ENTRY = [sys.executable, "-m", "selftrain.cli"]
 
@@ -57,6 +57,8 @@ def _strikes(chance: random.Random) -> Iterator[Case]:
     yield _strike("engine", 2, "00-generate", signal.SIGKILL)
     yield _strike("engine", 2, "05-evaluate-greedy", signal.SIGTERM)
     yield _strike("engine", 2, "00-generate", signal.SIGSTOP)
+    starting = partial(_struck, role="engine", number=2, stage="00-generate", sign=signal.SIGSTOP, early=True)
+    yield Case("engine hangs (SIGSTOP)", "while it starts, in round-02/00-generate", "nano", starting)
     yield _strike("trainer", 2, "04-train", signal.SIGTERM)
     yield _strike("trainer", 2, "04-train", signal.SIGSTOP)
     yield _strike("worker", 2, "01-verify", signal.SIGKILL)
@@ -74,11 +76,13 @@ def _strike(role: str, number: int, stage: str, sign: signal.Signals) -> Case:
     )
 
 
-def _struck(stand: Stand, role: str, number: int, stage: str, sign: signal.Signals, *settings: str) -> str:
-    first = "00-generate" if stage == "01-verify" else stage
-    reference = stand.reference(NANO)
-    out = stand.begun(NANO, f"round-{number:02d}/{first}")
-    given = (*SETTINGS, *MORE, *settings, *((STALLED,) if sign == signal.SIGSTOP else ()))
+def _struck(stand: Stand, role: str, number: int, stage: str, sign: signal.Signals, early: bool = False) -> str:
+    begin = f"round-{number:02d}/{'00-generate' if stage == '01-verify' else stage}"
+    if role == "engine" and not early:
+        # So that it runs, and is to change its weights: one that is lost while it starts ends the run.
+        begin = {"round-02/00-generate": "round-01/05-evaluate-greedy"}.get(begin, "round-02/00-generate")
+    reference, out = stand.reference(NANO), stand.begun(NANO, begin)
+    given = (*SETTINGS, *MORE, *((STALLED,) if sign == signal.SIGSTOP else ()))
     before = oracle.done_files(out)
     launched = Launched(out, "rest_em", given)
     struck = launched.strike(number, stage[3:], role, sign)

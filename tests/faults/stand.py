@@ -86,8 +86,9 @@ class Stand:
 
 def command(module: str, out: Path, *settings: str) -> list[str]:
     """Return the command of a run."""
-    given = {pair.partition("=")[0]: pair for pair in (*SETTINGS, *MORE, *settings)}
-    return [sys.executable, "-m", module, "run", "rest_em", *given.values(), "--out", str(out)]
+    given = {pair.partition("=")[0]: pair for pair in ("recipe=rest_em", *SETTINGS, *MORE, *settings)}
+    recipe = given.pop("recipe").partition("=")[2]
+    return [sys.executable, "-m", module, "run", recipe, *given.values(), "--out", str(out)]
 
 
 def run(

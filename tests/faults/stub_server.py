@@ -12,11 +12,18 @@ from typing import Any
 GARBAGE = (b"<html>busy</html>", b"{}", b'{"choices": []}', b'{"choices": [{"text": 5}]}', b"\xff\xfe", b"[]", b"null")
 
 
+class Deaf(ThreadingHTTPServer):
+    """Does not say who has hung up on it."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Go on."""
+
+
 class Server:
     """Answers after `trouble` has had its way with the first `times` tries of each prompt."""
 
     def __init__(self, trouble: str = "", times: int = 2) -> None:
-        self.trouble, self.times = trouble, times
+        self.trouble, self.times = trouble, times if trouble else 0
         self.tries: Counter[str] = Counter()
         outer = self
 
@@ -42,7 +49,7 @@ class Server:
             def log_message(self, format: str, *args: Any) -> None:
                 pass
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = Deaf(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
 
     def troubled(self, handler: Any, body: dict[str, Any]) -> None:
