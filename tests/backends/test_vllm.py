@@ -141,12 +141,10 @@ def test_stop_strings_cut_the_text_and_leave_the_ids(world: World, first: VllmSa
 def test_a_prompt_beyond_the_context_fails_alone(world: World, first: VllmSampler) -> None:
     asked = requests(world, 4, Sampling(max_tokens=8))
     long = Request(id="long", prompt_ids=tuple([5] * 300), sampling=Sampling(max_tokens=8))
-    answers = first.sample([long, *asked], seed=0)
-    found = [next(answers) for _ in asked]
-    assert {each.id for each in found} == {each.id for each in asked}
-    failed = next(answers)
-    assert (failed.id, failed.finish) == ("long", "failed")
-    assert re.search(r"256 tokens.*300 input tokens", failed.text)
+    found = {each.id: each for each in first.sample([long, *asked], seed=0)}
+    assert found.keys() == {"long", *(each.id for each in asked)}
+    assert [each.id for each in found.values() if each.finish == "failed"] == ["long"]
+    assert re.search(r"256 tokens.*300 input tokens", found["long"].text)
 
 
 def test_swap_of_a_tied_model_changes_every_weight(world: World, first: VllmSampler) -> None:

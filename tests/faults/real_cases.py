@@ -23,7 +23,7 @@ from tests.killing import Launched
 
 STALLED = "stall_minutes=0.5"
 SAVING = ("save_strategy=steps", "save_steps=1", "num_train_epochs=3")
-ONE = (f"recipe={Path(__file__).parent / 'served_recipe.py'}", "rounds=1", "sampler.context=256", "sampler.timeout=1")
+ONE = (f"recipe={Path(__file__).parent / 'served_recipe.py'}", "rounds=1", "sampler.context=256", "sampler.timeout=5")
 HANGING = str(ROOT / "tests" / "faults" / "hanging_verifier.py")
 ENTRY = [sys.executable, "-m", "selftrain.cli"]
 

@@ -13,7 +13,9 @@ GARBAGE = (b"<html>busy</html>", b"{}", b'{"choices": []}', b'{"choices": [{"tex
 
 
 class Deaf(ThreadingHTTPServer):
-    """Does not say who has hung up on it."""
+    """Does not say who has hung up on it, and lets many wait."""
+
+    request_queue_size = 128
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Go on."""
@@ -55,7 +57,7 @@ class Server:
     def troubled(self, handler: Any, body: dict[str, Any]) -> None:
         """Do what is wrong."""
         if self.trouble == "slow":
-            time.sleep(1.5)
+            time.sleep(6)
             handler.answer(200, self.reply(body))
         elif self.trouble == "garbage":
             handler.answer(200, GARBAGE[body["seed"] % len(GARBAGE)])
