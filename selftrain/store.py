@@ -99,10 +99,15 @@ class Store:
             return
         text = (self.root / "run.yaml").read_text(encoding="utf-8", errors="replace")
         found = re.search(r"^format: (\d+)", text, re.MULTILINE)
-        if not found or int(found[1]) > FORMAT:
+        if not found:
             raise StoreError(
-                f"{self.root} was made by a newer selftrain (folder format {found[1] if found else 'unknown'}, this one"
-                f" reads up to {FORMAT}); use that version, or choose another --out"
+                f"{self.root / 'run.yaml'} is damaged: it does not say its format; where the rest of the folder is a run,"
+                f" write the line `format: {FORMAT}` into it, and the same command goes on"
+            )
+        if int(found[1]) > FORMAT:
+            raise StoreError(
+                f"{self.root} was made by a newer selftrain (folder format {found[1]}, this one reads up to {FORMAT});"
+                " use that version, or choose another --out"
             )
 
     def round(self, number: int) -> Path:

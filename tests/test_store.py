@@ -232,7 +232,7 @@ def test_the_lock_keeps_others_out_and_ends_with_its_process(tmp_path: Path) -> 
     [
         ({"thesis.tex": ""}, "is not a run of selftrain"),
         ({"run.yaml": "format: 2\n"}, "newer selftrain"),
-        ({"run.yaml": "recipe: star\n"}, "format unknown"),
+        ({"run.yaml": "recipe: star\n"}, "run.yaml is damaged: .*write the line `format: 1`"),
         ({"run.yaml": "format: 1\nrecipe: star\n"}, None),
         ({".lock": "", "logs": ""}, None),
         ({".lock": "", "run.yaml.unfinished": "form"}, None),
