@@ -5,6 +5,7 @@
 #   make setup CONSTRAINTS=      take the newest versions that fit instead of the pinned ones
 #   make setup VLLM=none         without vLLM
 #   make test PYTEST="-k store"  more arguments for pytest
+#   make fuzz FUZZ=5000          examples of each kind
 #   make test WORKERS=1          one test process instead of one a core (four at most)
 
 PYTHON ?= python3
@@ -13,6 +14,7 @@ TORCH_INDEX ?=
 CONSTRAINTS ?= constraints.txt
 VLLM ?=
 PYTEST ?=
+FUZZ ?= 1000
 WORKERS ?= auto
 
 BIN := $(VENV)/bin
@@ -23,7 +25,7 @@ FOLDERS := selftrain pipelines verifiers data tests benchmarks tools
 TYPED = $(foreach folder,$(FOLDERS),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
 DEMO = $(BIN)/selftrain run rest_em --preset demo --out runs/demo
 
-.PHONY: setup demo test test-slow faults lint types format doctor ci clean help
+.PHONY: setup demo test test-slow faults fuzz soak audit lint types format doctor ci clean help
 .DEFAULT_GOAL := help
 
 help:  ## these lines
@@ -49,6 +51,17 @@ test-slow: setup  ## the slow tests
 
 faults: setup  ## inject every fault into runs of its own, and write the table (docs/reliability.md)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.campaign --write
+
+fuzz: setup  ## many more wrong run files, data, runs, responses and command lines (FUZZ examples of each)
+	SELFTRAIN_FUZZ=$(FUZZ) $(BIN)/python -m pytest -n 0 tests/input/test_fuzz.py $(PYTEST)
+
+soak: setup  ## two hundred rounds: do memory, handles, processes, disk or the time of a round grow?
+	$(BIN)/python -m benchmarks.soak --work runs/soak
+
+audit:  ## known faults of the pinned dependencies (docs/security.md); needs the vulnerability database of PyPI
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install -q pip-audit
+	build/audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 lint: setup  ## format, lint and types, as CI checks them
 	$(BIN)/ruff format --check .

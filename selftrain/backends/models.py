@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import selftrain
@@ -82,10 +82,7 @@ def check(folder: Path) -> Path:
 def describe(folder: Path) -> Description:
     """Return a model's size, dtype, context and kind from its config and the headers of its weights."""
     check(folder)
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{folder}/config.json is not JSON: {error}") from error
+    config = _object(folder / "config.json")
     text = config.get("text_config") or config
     tied = bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False)))
     sizes: dict[str, int] = {}
@@ -105,8 +102,19 @@ def describe(folder: Path) -> Description:
         context=int(text.get("max_position_embeddings") or text.get("n_positions") or 0),
         tied=tied,
         architecture=str((config.get("architectures") or ["unknown"])[0]),
-        note=json.loads(card.read_text(encoding="utf-8")).get("note", "") if card.is_file() else "",
+        note=str(_object(card).get("note", "")) if card.is_file() else "",
     )
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of a model folder holds."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not JSON: {error}; fetch it again") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} holds no JSON object but a {type(content).__name__}; fetch it again")
+    return content
 
 
 def cache_folder() -> Path:

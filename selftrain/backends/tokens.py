@@ -38,11 +38,25 @@ class Tokenizer:
             if self.template is None:
                 text = "\n".join(message["content"] for message in messages)
                 return tuple(self._tokenizer.encode(text + prefix, add_special_tokens=True))
-            text = self._tokenizer.apply_chat_template(
-                [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
-            )
+            text = self._conversation(messages)
             # The template writes the BOS token where the model wants one, so the tokenizer must not add another.
             return tuple(self._tokenizer.encode(text + prefix, add_special_tokens=False))
+
+    def _conversation(self, messages: Sequence[Message]) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            return str(
+                self._tokenizer.apply_chat_template(
+                    [dict(message) for message in messages], add_generation_prompt=True, tokenize=False
+                )
+            )
+        except (TemplateError, TypeError) as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise ModelError(
+                f"the model's chat template refuses a conversation of {roles}: {first_line(error)}; mend the data's"
+                " prompts or the run's prompt, or take a model whose template knows them"
+            ) from error
 
     def encode(self, text: str) -> Ids:
         """Return the ids of a completion's text, without special tokens at either end."""
