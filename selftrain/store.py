@@ -101,8 +101,8 @@ class Store:
         found = re.search(r"^format: (\d+)", text, re.MULTILINE)
         if not found:
             raise StoreError(
-                f"{self.root / 'run.yaml'} is damaged: it does not say its format; where the rest of the folder is a run"
-                f", write the line `format: {FORMAT}` into it, and the same command goes on"
+                f"{self.root / 'run.yaml'} is damaged: it does not say its format; if the rest of the folder is a run,"
+                f" write the line `format: {FORMAT}` into it, and the same command goes on"
             )
         if int(found[1]) > FORMAT:
             raise StoreError(

@@ -397,7 +397,7 @@ def _check_disk(out: Path, plan: Plan) -> None:
     free = shutil.disk_usage(existing).free
     if free < plan.bytes:
         raise StoreError(
-            f"the run needs about {plan.bytes / 1e9:.1f} GB, but {existing} has {free / 1e9:.1f} GB free;"
+            f"the run needs about {plan.bytes / 1e9:.2f} GB, but {existing} has {free / 1e9:.2f} GB free;"
             " free some, choose another --out, or ask for fewer rounds"
         )
 

@@ -4,7 +4,6 @@ import random
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from tests.faults.stand import (
     run,
     started,
 )
+from tests.killing import waited
 
 
 class Point(NamedTuple):
@@ -216,22 +216,30 @@ def _gone(stand: Stand) -> str:
 
 
 def _mounts() -> Iterator[Case]:
-    for size in (96, 192, 320, 448, 576):
-        yield Case("disk full", f"a tmpfs of {size} kB", "small", partial(_full, size=size))
+    for size in (16, 64, 128, 256, 400):
+        yield Case("disk full", f"a tmpfs with {size} kB left in round 0", "small", partial(_full, size=size))
     for until in ("round-01", "round-02/02-select", ""):
         where = until or "the finished run"
         yield Case("read-only file system", f"a bind mount, from {where} on", "small", partial(_readonly, until=until))
 
 
 def _full(stand: Stand, size: int) -> str:
+    """Let the file system shrink while the run is stopped: before it begins, too small a one is refused."""
     if not may_mount(stand.folder):
         return "skipped: mounting is not permitted here"
     reference, out = stand.reference(SMALL), stand.fresh()
-    with mounted(out.parent, f"{size}k"):
-        ended = run(SMALL, out)
-        if ended.code not in (1, 3) or ("space" not in ended.line and "disk" not in ended.line):
+    with mounted(out.parent, "64m"):
+        flag = stand.folder / f"flag-{stand.count}"
+        stop = Injection(call="rename", match=r"round-00/0[1-9].*part-\d+\.unfinished$", do="stop")
+        running = started(command(SMALL, out), stop.environment(flag))
+        waited(flag.exists, 60)
+        used = shutil.disk_usage(out).used
+        subprocess.run(["mount", "-o", f"remount,size={used + size * 1024}", str(out.parent)], check=True)
+        running.send_signal(signal.SIGCONT)
+        said = running.communicate(timeout=120)
+        ended = Ended(running.returncode, *said)
+        if ended.code != 1 or "No space left" not in ended.line:
             raise Wrong(f"a full disk is not named: {ended.code} {ended.line} {ended.err[-500:]}")
-        clear(ended)
         subprocess.run(["mount", "-o", "remount,size=64m", str(out.parent)], check=True)
         return settled(SMALL, ended, out, reference)
 
@@ -259,9 +267,7 @@ def _second(stand: Stand, at: str) -> str:
     flag = out.parent / "happened"
     stop = Injection(call="rename", match=rf"{at}/.*part-\d+\.unfinished$", do="stop", k=3)
     first = started(command(SMALL, out), stop.environment(flag))
-    end = time.monotonic() + 60
-    while not flag.exists() and time.monotonic() < end:
-        time.sleep(0.02)
+    waited(flag.exists, 60)
     other = run(SMALL, out.parent / "run")
     if other.code != 2 or "in use" not in other.line or str(first.pid) not in other.line:
         raise Wrong(f"the second one is not refused: {other.code} {other.line}")

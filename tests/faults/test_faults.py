@@ -17,7 +17,7 @@ SLOW = (
     "rename seen only later, as on NFS: ",
     "rename done, but said to have failed: ",
     "two controllers on one folder: the first at round-02",
-    "disk full: a tmpfs of 320 kB",
+    "disk full: a tmpfs with 128 kB",
     "read-only file system: a bind mount, from round-02",
     "manifest.json cut off: round-01/00-generate",
     "stage.json a bit flipped: ",

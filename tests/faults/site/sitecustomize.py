@@ -84,7 +84,7 @@ class Injection:
                 size = int(file.read().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (size, size))
         made = real(*arguments, **named)
-        if self.do in SIGNALS:
+        if self.do in SIGNALS and self.when == "after":
             self.struck()
         if self.do == "lost":
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), place(arguments))
