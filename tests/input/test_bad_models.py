@@ -19,8 +19,10 @@ def without(name: str) -> Callable[[Path], None]:
 
 
 def written(name: str, content: str | bytes) -> Callable[[Path], None]:
-    whole = content if isinstance(content, bytes) else content.encode()
-    return lambda folder: (folder / name).write_bytes(whole) and None
+    def spoil(folder: Path) -> None:
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return spoil
 
 
 def cut(folder: Path) -> None:

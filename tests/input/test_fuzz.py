@@ -147,7 +147,7 @@ SMALL = {"recipe": "rest_em", "model": "nano", "data": "sums", "pool": 4, "valid
 
 
 @given(changes=st.dictionaries(KEYS, VALUES, max_size=3))
-@tried(60)
+@tried(40)
 def test_run_files(changes: dict[str, Any], place: Path) -> None:
     (place / "run.yaml").write_text(yaml.dump({**SMALL, **changes}), errors="replace")
     before = listing(place.parent)
@@ -207,7 +207,7 @@ NAMES = st.sampled_from(
 
 
 @given(rows=st.lists(st.dictionaries(NAMES, JSON | st.text(), max_size=6), max_size=12))
-@tried(60)
+@tried(25)
 def test_rows_of_data_and_of_responses(rows: list[dict[str, Any]], place: Path) -> None:
     (place / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     behaved("run", "rest_em", "model=nano", "pool=2", "valid=1", "test=1", "data=./a.jsonl", "--dry-run")
@@ -230,7 +230,7 @@ LOOKING += [
 
 
 @given(seed=st.integers(0, 2**32), command=st.sampled_from(LOOKING))
-@tried(40)
+@tried(15)
 def test_damaged_runs(seed: int, command: tuple[str, ...], place: Path, made: Path) -> None:
     stream = random.Random(seed)
     for old in ("run", "new"):
@@ -248,7 +248,7 @@ def test_damaged_runs(seed: int, command: tuple[str, ...], place: Path, made: Pa
 
 
 @given(text=st.text(max_size=200))
-@tried(3)
+@tried(2)
 def test_a_run_of_whatever_a_model_says(text: str, place: Path) -> None:
     shutil.rmtree(place / "run", ignore_errors=True)
     job = config.load("rest_em", {"model": "nano", "rounds": 1, "samples": 2, "evaluate.samples": 1})

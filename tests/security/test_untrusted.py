@@ -44,7 +44,7 @@ def armed(mark: Path) -> bytes:
     return data
 
 
-@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "adapter_model.bin", "training_args.bin"])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "training_args.bin"])
 def test_a_pickle_beside_a_models_weights_is_not_read(tiny_model: Path, tmp_path: Path, name: str) -> None:
     mark, folder = tmp_path / "mark", tmp_path / "model"
     shutil.copytree(tiny_model, folder)
@@ -218,6 +218,7 @@ def test_no_stage_is_named_by_a_path(name: str) -> None:
 TOKEN = "sk-this-is-a-secret-of-mine"
 
 
+@pytest.mark.slow
 def test_no_secret_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither one of the environment nor one that was typed is in any file of a run, whatever ended it."""
     for name in ("HF_TOKEN", "OPENAI_API_KEY", "WANDB_API_KEY", "AWS_SECRET_ACCESS_KEY"):
