@@ -167,8 +167,8 @@ def test_a_single_step_changes_the_weights(trainer: TrlTrainer, start: Path, tmp
 def test_what_went_wrong_is_quoted_and_the_next_training_works(
     trainer: TrlTrainer, start: Path, tmp_path: Path
 ) -> None:
-    broken = job(start, tmp_path / "broken", settings={**SMALL, "optim": "no_such_optimizer"})
-    with pytest.raises(EngineError, match=r"(?s)exit status 1.*no_such_optimizer"):
+    broken = job(start, tmp_path / "broken", loss_settings={"no_such_setting": 1})
+    with pytest.raises(EngineError, match=r"(?s)exit status 1.*no_such_setting"):
         trainer.train(broken, silent)
     assert trainer.pid is None
     assert trainer.train(job(start, tmp_path / "train"), silent).steps == 5
@@ -185,6 +185,7 @@ def test_a_diverging_training_is_an_error(trainer: TrlTrainer, start: Path, tmp_
     ("changes", "message"),
     [
         ({"settings": {"learning_rte": 1}}, "'learning_rte' is not an argument of TRL's SFTConfig.*learning_rate"),
+        ({"settings": {"optim": "no_such_optimizer"}}, "optim='no_such_optimizer': it is none of its"),
         ({"settings": {"packing": True}}, "packing cannot be set: row weights need one row"),
         ({"lora": {"rank": 8}}, "'rank' is not an argument of PEFT's LoraConfig"),
         ({"settings": {"max_length": 4096}}, "max_length is 4096; .* up to the model's 256"),
