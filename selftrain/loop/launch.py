@@ -33,7 +33,7 @@ from selftrain.recipe import Stage
 from selftrain.records import Checkpoint, Json, Metric, Problem, digest
 from selftrain.round import PROBLEMS, History, RoundResult
 from selftrain.store import FORMAT, StageFolder, Store, write_text
-from selftrain.verification.verify import load_verifier
+from selftrain.verification.verify import check_takes, load_verifier
 
 
 class Quiet:
@@ -258,7 +258,10 @@ def prepare(job: config.Job, watcher: Watcher | None = None) -> Prepared:
     own = {p.verifier for p in (*splits.train, *splits.valid, *splits.test)}
     stages = job.recipe.stages(History())
     names = own | {str(getattr(s, "by", "")) for s in stages if "verifiers" in s.uses} - {""}
-    asking = {name for name in sorted(names) if "model" in load_verifier(name).asks}
+    verifiers = {name: load_verifier(name) for name in sorted(names)}
+    for verifier in verifiers.values():
+        check_takes(verifier)
+    asking = {name for name, verifier in verifiers.items() if "model" in verifier.asks}
     _check_asked(stages, asking, own)
     _check_measured(stages, splits)
     _check_trained(stages, model)

@@ -121,9 +121,6 @@ def load_verifier(spec: str, give: Give = nothing, *, within: tuple[str, ...] = 
         raise PluginError(f"verifier {name!r}: its verify and verify_group must ask for the same resources")
     parts = [_part(each, name, (*within, spec)) for each in _listed(source, module, "parts", name)]
     cases, files = (_listed(source, module, each, name) for each in ("cases", "files"))
-    for case in cases:
-        if not isinstance(case, Case):
-            raise PluginError(f"verifier {name!r}: its cases must be made as in Case(response=...); one is {case!r}")
     for file in files:
         if not Path(str(file)).is_file():
             raise PluginError(f"verifier {name!r}: its files must be there, for they decide verdicts; {file} is not")
@@ -176,14 +173,30 @@ def _takes(call: Callable[..., object], method: str, name: str) -> tuple[str, ..
     known = (*RESOURCES, "judge")
     if inspect.iscoroutinefunction(call):
         raise PluginError(f"verifier {name!r}: {method} must be a plain function, not an async one")
-    everything = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(call).parameters.values())
-    if lacks := [each for each in usual if each not in given and not everything]:
-        raise PluginError(f"verifier {name!r}: {method} must take {' and '.join(usual)}; it lacks {', '.join(lacks)}")
     for parameter in given.values():
         if parameter.name not in (*usual, *known) and parameter.default is parameter.empty:
             offer = f"it can ask for {', '.join(known)} beyond {' and '.join(usual)}"
             raise PluginError(f"verifier {name!r}: {method} has a parameter {parameter.name!r}; {offer}")
     return tuple(sorted(each for each in given if each in known))
+
+
+def check_takes(verifier: LoadedVerifier) -> None:
+    """Refuse a verifier that can't be called as all are, or tested: every verdict of it would be an error.
+
+    `selftrain verify --check` says more of such a one, and so has it loaded.
+    """
+    for case in verifier.cases:
+        if not isinstance(case, Case):
+            raise PluginError(
+                f"verifier {verifier.name!r}: its cases must be made as in Case(response=...); one is {case!r}"
+            )
+    parameters = inspect.signature(verifier.call).parameters
+    method, usual = ("verify_group", "attempts") if verifier.group else ("verify", "response")
+    lacks = [each for each in ("problem", usual) if each not in parameters]
+    if lacks and not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        raise PluginError(
+            f"verifier {verifier.name!r}: {method} must take problem and {usual}; it lacks {', '.join(lacks)}"
+        )
 
 
 def _made(module: ModuleType, name: str, settings: Json) -> object:

@@ -118,7 +118,10 @@ VERIFIERS: dict[str, tuple[str | bytes, str]] = {
     "a verify without arguments": ("def verify(): return True", "it lacks problem, response"),
     "an async verify": ("async def verify(*, problem, response): return True", "must be a plain function"),
     "an argument nobody can give": ("def verify(*, problem, response, sanbox): return True", "it can ask for sandbox"),
-    "a group's verify for one response": ("def verify_group(*, problem, response): return []", "it lacks attempts"),
+    "a group's verify for one response": (
+        "def verify_group(*, problem, response): return []",
+        "has a parameter 'response'",
+    ),
     "a time limit in words": (VERIFY + "time_limit = 'x'", "a number of seconds above 0"),
     "a time limit below 0": (VERIFY + "time_limit = -1", "a number of seconds above 0"),
     "cases that are a number": (VERIFY + "cases = 3", "its cases must be a list"),
