@@ -156,9 +156,11 @@ class Store:
     def append(self, name: str, line: Json) -> None:
         """Append one line to a .jsonl file of the run; half a line that a kill has left there goes."""
         with (self.root / name).open("ab+") as file:
-            file.seek(0)
-            text = file.read()
-            file.truncate(text.rfind(b"\n") + 1)
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
             file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
 
     def write_json(self, path: Path, content: Any) -> None:
