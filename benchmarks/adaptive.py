@@ -67,7 +67,7 @@ def _read(run: Run, pattern: str) -> str:
 
 def least_solved(run: Run) -> frozenset[str]:
     """Return the quarter of round 1's problems that the base model solves least often."""
-    rows = duckdb.query(
+    rows = duckdb.execute(
         f"select s.problem, avg((v.status = 'pass')::int) as rate"
         f" from {_read(run, 'round-01/*-generate/part-*/samples.parquet')} s"
         f" join {_read(run, 'round-01/*-verify/part-*/verdicts.parquet')} v on v.sample = s.id"
@@ -78,10 +78,10 @@ def least_solved(run: Run) -> frozenset[str]:
 
 def taken(run: Run, hardest: frozenset[str]) -> Taken:
     """Add up what a run's rounds sampled and kept."""
-    tokens = duckdb.query(
+    tokens = duckdb.execute(
         f"select sum(len(completion_ids)) from {_read(run, 'round-0[1-9]/*-generate/part-*/samples.parquet')}"
     ).fetchall()[0][0]
-    kept = duckdb.query(
+    kept = duckdb.execute(
         f"select problem from {_read(run, 'round-0[1-9]/*-select/part-*/picks.parquet')} where side = 'kept'"
     ).fetchall()
     metric = run.metric("accuracy", split="test", round=run.history.rounds[-1].number)
