@@ -7,6 +7,7 @@ in it. What an earlier selftrain wrote without them is read as it is.
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,19 @@ SEAL = "seal"
 """The key under which a JSON file holds the hash of all its others."""
 
 Signature = tuple[int, int, int]
-_seen: dict[Path, tuple[str, Signature]] = {}
-"""File -> its hash, and the size, time and inode that it had then: what has not been touched is not read again."""
 
 
 def hashed(path: Path) -> str:
     """Return the hash of a file's content; raises OSError."""
     found = path.stat()
-    signature = (found.st_size, found.st_mtime_ns, found.st_ino)
-    known = _seen.get(path)
-    if known is None or known[1] != signature:
-        with path.open("rb") as file:
-            known = (hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest(), signature)
-        _seen[path] = known
-    return known[0]
+    return _hashed(path, (found.st_size, found.st_mtime_ns, found.st_ino))
+
+
+@lru_cache(maxsize=4096)
+def _hashed(path: Path, signature: Signature) -> str:
+    """What has the size, time and inode that it had is not read again; the signature is there for the cache."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def check(folder: Path, contents: Mapping[str, str], remedy: str) -> None:
