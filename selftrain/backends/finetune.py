@@ -1,5 +1,6 @@
 """One fine-tuning, from rows to a checkpoint folder; imported by the training process only."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -26,6 +27,8 @@ from selftrain.errors import ConfigError, SelftrainError
 from selftrain.lab import Progress, TrainJob
 
 SAVE_SECONDS = 120.0
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""glibc's numbers (malloc.h)."""
 SHORT = 256
 """Tokens of a row up to which a table of all attention weights is no matter of memory."""
 COMPLETE = "complete"
@@ -55,6 +58,7 @@ METHODS = {
 def run(job: TrainJob, progress: Progress) -> None:
     """Train, and leave `job.out/checkpoint` with the figures in trained.json; every rank calls this."""
     began = time.monotonic()
+    _keep_memory()
     work = _work_folder(job)
     start = checkpoints.read(job.start)
     trainer = _begun(job, start.master, work, progress)
@@ -84,6 +88,14 @@ def run(job: TrainJob, progress: Progress) -> None:
 
     checkpoints.write(job.out / "checkpoint", fill, start=start, more=more)
     shutil.rmtree(work)
+
+
+def _keep_memory() -> None:
+    """Have glibc keep what is freed: every step's large tensors would else be pages that are taken and zeroed anew."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_THRESHOLD, 2**30)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def arguments(job: TrainJob, model: Path, work: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from selftrain import seals
 from selftrain.after.export import export
 from selftrain.backends import checkpoints
 from selftrain.backends.trainer import TrlTrainer
@@ -117,6 +118,11 @@ def test_a_merge_that_changes_the_model_is_refused_and_leaves_nothing(
     master = load_file(contents.master / "model.safetensors")
     doubled = {name: before[name] + 2 * (weight - before[name]) for name, weight in master.items()}
     save_file(doubled, contents.master / "model.safetensors", metadata={"format": "pt"})
+    # Written so by a wrong merge, not damaged since: its hashes are right.
+    note = wrong / "checkpoint.json"
+    stored = seals.read(note, "")
+    stored["files"]["master/model.safetensors"] = seals.hashed(contents.master / "model.safetensors")
+    note.write_text(json.dumps(seals.sealed(stored)))
     with pytest.raises(Blocked, match=rf"changes the model in {dtype}: \d+\.\d+ nat a token apart, \d+ of 32 greedy"):
         export(wrong, tmp_path / "out", dtype=dtype, prompts=prompts())
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]

@@ -45,8 +45,9 @@ class Browser:
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def text(self, selector: str) -> str:
-        """Return an element's text as it is shown."""
-        return self.one(selector).text
+        """Return an element's text as it is shown, in one go: the page may replace the element at any time."""
+        self.one(selector)
+        return str(self.js(f"return document.querySelector({json.dumps(selector)}).innerText"))
 
     def choose(self, selector: str, value: str) -> None:
         """Choose a value of a select by clicks."""
