@@ -8,8 +8,6 @@ that cost nothing (selftrain.testing). Each size is a process of its own, whose 
 
 import argparse
 import json
-import os
-import platform
 import resource
 import shutil
 import subprocess
@@ -18,8 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paired import RESULTS, commit
-from selftrain.loop.plan import cores
+from benchmarks.paired import keep
 
 EACH = 100
 SHARD = 64
@@ -42,11 +39,8 @@ def main() -> None:
         found.append(json.loads(done.stdout.splitlines()[-1]))
         print(found[-1], flush=True)
         shutil.rmtree(asked.work / f"run-{samples}")
-    figures = {
-        "command": f"python -m benchmarks.growth --work WORK --samples {' '.join(map(str, asked.samples))}",
-        "commit": commit(), "machine": platform.machine(), "cores": cores(), "load": os.getloadavg(), "sizes": found,
-    }  # fmt: skip
-    (RESULTS / "growth.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    sizes = " ".join(map(str, asked.samples))
+    keep("growth", f"python -m benchmarks.growth --work WORK --samples {sizes}", {"sizes": found})
 
 
 def measured(samples: int, root: Path) -> dict[str, Any]:

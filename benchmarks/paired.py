@@ -1,5 +1,8 @@
 """Runs that are compared problem by problem: made where they aren't there yet, read, and shown."""
 
+import json
+import os
+import platform
 import subprocess
 import time
 from pathlib import Path
@@ -9,6 +12,7 @@ import selftrain
 from selftrain import statistics
 from selftrain.errors import SelftrainError
 from selftrain.loop.launch import Run
+from selftrain.loop.plan import cores
 from selftrain.records import Metric, Outcome
 from selftrain.store import Store
 
@@ -45,6 +49,14 @@ def accuracy(run: Run, round: int) -> str:
 def shown(estimate: statistics.Estimate) -> str:
     """A difference in points with its interval."""
     return f"{100 * estimate.value:+.1f} ({100 * estimate.low:+.1f} to {100 * estimate.high:+.1f})"
+
+
+def keep(name: str, command: str, figures: dict[str, Any]) -> None:
+    """Print a benchmark's figures and write them to its result, with the command, commit and machine they are of."""
+    about = {"command": command, "commit": commit(), "machine": platform.machine(), "cores": cores()}
+    text = json.dumps({**about, "load": os.getloadavg(), **figures}, indent=1)
+    print(text)
+    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
 
 
 def commit() -> str:

@@ -10,7 +10,6 @@ take turns.
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -20,9 +19,8 @@ from statistics import median
 from typing import Any
 
 import selftrain
-from benchmarks.paired import RESULTS, commit
+from benchmarks.paired import keep
 from selftrain.backends import models
-from selftrain.loop.plan import cores
 from selftrain.records import Problem
 from selftrain.round import PROBLEMS
 from selftrain.store import Store
@@ -59,15 +57,15 @@ def main() -> None:
         print(sides["ours"][-1], sides["bare"][-1], flush=True)
     rates = {side: [each["tokens"] / each["seconds"] for each in found] for side, found in sides.items()}
     ratio = median(a / b for a, b in zip(rates["ours"], rates["bare"], strict=True))
+    command = (
+        f"python -m benchmarks.sampling --work WORK --problems {asked.problems} --samples {asked.samples}"
+        f" --repeats {asked.repeats}"
+    )
     figures = {
-        "command": f"python -m benchmarks.sampling --work WORK --problems {asked.problems} --samples {asked.samples}"
-        f" --repeats {asked.repeats}",
-        "commit": commit(), "machine": platform.machine(), "cores": cores(), "load": os.getloadavg(),
         "tokens a second": {side: [round(each) for each in found] for side, found in rates.items()},
         "ratio": round(ratio, 2),
     }  # fmt: skip
-    print(json.dumps(figures, indent=1))
-    (RESULTS / "sampling.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    keep("sampling", command, figures)
 
 
 def in_a_run(number: int, asked: argparse.Namespace) -> tuple[Path, dict[str, float]]:

@@ -6,17 +6,13 @@ RUN is a finished run on vLLM with at least two rounds; its checkpoints are serv
 """
 
 import argparse
-import json
-import os
-import platform
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks.paired import RESULTS, commit
+from benchmarks.paired import keep
 from selftrain.backends.vllm import VllmSampler
-from selftrain.loop.plan import cores
 
 
 def main() -> None:
@@ -39,14 +35,12 @@ def main() -> None:
                     gaps.append(sampler.gap)
             finally:
                 sampler.close()
+    command = f"python -m benchmarks.swap --run RUN --repeats {asked.repeats}"
     figures = {
-        "command": f"python -m benchmarks.swap --run RUN --repeats {asked.repeats}",
-        "commit": commit(), "machine": platform.machine(), "cores": cores(), "load": os.getloadavg(),
         "start": [round(each, 2) for each in starts], "swap": [round(each, 2) for each in swaps],
         "ratio": round(median(starts) / median(swaps), 1), "nats a token from the trainer's": gaps,
     }  # fmt: skip
-    print(json.dumps(figures, indent=1))
-    (RESULTS / "swap.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    keep("swap", command, figures)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ full fine-tuning is ours alone. The peak is that of large matrix products in bfl
 
 import argparse
 import json
-import os
-import platform
 import re
 import shutil
 import subprocess
@@ -21,12 +19,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.paired import RESULTS, commit
+from benchmarks.paired import keep
 from selftrain.backends import models
 from selftrain.backends.rows import columns
 from selftrain.backends.trainer import TrlTrainer
 from selftrain.lab import TrainJob
-from selftrain.loop.plan import cores
 from selftrain.records import Problem, Row, Sample
 from selftrain.round import PROBLEMS
 from selftrain.store import Store
@@ -59,10 +56,11 @@ def main() -> None:
     ratios = [a["seconds"] / b["seconds"] for a, b in zip(found["plain loop"], found["selftrain"], strict=True)]
     best = peak()
     seconds = median(each["steps_seconds"] for each in found["selftrain"])
+    command = (
+        "python -m benchmarks.training --loop FOLDER --run RUN --work WORK"
+        f" --round {asked.round} --repeats {asked.repeats}"
+    )
     figures = {
-        "command": "python -m benchmarks.training --loop FOLDER --run RUN --work WORK"
-        f" --round {asked.round} --repeats {asked.repeats}",
-        "commit": commit(), "machine": platform.machine(), "cores": cores(), "load": os.getloadavg(),
         "rows": len(stored["id"]), "epochs": EPOCHS, "loss tokens": lossy, "tokens": whole, "sides": found,
         "loss tokens a second": {
             side: round(lossy / median(each["seconds"] for each in taken), 1) for side, taken in found.items()
@@ -71,8 +69,7 @@ def main() -> None:
         "GFLOPS of the rows as they are (4 x parameters x tokens)": round(4 * PARAMETERS * whole / seconds / 1e9),
         "GFLOPS of matrix products, bfloat16": round(best),
     }  # fmt: skip
-    print(json.dumps(figures, indent=1))
-    (RESULTS / "training.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    keep("training", command, figures)
 
 
 def rows_of(root: Path, round: int) -> tuple[list[Path], list[dict[str, Any]]]:

@@ -61,7 +61,9 @@ def run(job: TrainJob, progress: Progress) -> None:
     _keep_memory()
     work = _work_folder(job)
     start = checkpoints.read(job.start)
-    trainer = _begun(job, start.master, work, progress)
+    stored = rows.columns(job.rows)
+    longest = max(map(len, stored["input_ids"]))
+    trainer = _begun(job, start.master, work, progress, longest)
     # The first rank may have emptied the folder: nobody looks for saved work before that.
     trainer.accelerator.wait_for_everyone()
     prefers = job.loss in preference.LOSSES
@@ -69,7 +71,7 @@ def run(job: TrainJob, progress: Progress) -> None:
     trainer.train(resume_from_checkpoint=_last_complete(work))
     after = trainer.finish() if prefers else {}
     trainer.save_model(str(work / "final"))
-    figures = _figures(trainer, rows.columns(job.rows))
+    figures = _figures(trainer, stored)
     found = [(when, name, value) for when, part in (("begin", before), ("end", after)) for name, value in part.items()]
     figures["figures"] = {f"{when}/{name}": value for when, name, value in found}
     first = trainer.accelerator.is_main_process
@@ -132,10 +134,10 @@ def _learning_rate(job: TrainJob) -> float:
     return 5e-4 if job.adapter == "lora" else 2e-5
 
 
-def _begun(job: TrainJob, model: Path, work: Path, progress: Progress) -> Any:
+def _begun(job: TrainJob, model: Path, work: Path, progress: Progress, longest: int) -> Any:
     """Make the trainer; what TRL, PEFT or transformers say of the arguments is the user's to mend."""
     try:
-        return _trainer(job, model, work, progress)
+        return _trainer(job, model, work, progress, longest)
     except SelftrainError:
         raise
     except (ValueError, TypeError, ImportError) as error:
@@ -147,7 +149,7 @@ def _begun(job: TrainJob, model: Path, work: Path, progress: Progress) -> Any:
         raise ConfigError(f"TRL refuses the training's arguments: {why}; mend settings or lora of the stage") from error
 
 
-def _trainer(job: TrainJob, model: Path, work: Path, progress: Progress) -> Any:
+def _trainer(job: TrainJob, model: Path, work: Path, progress: Progress, longest: int) -> Any:
     method = METHODS[job.loss]
     config = method.config(**arguments(job, model, work))
     tokenizer = tokens.load(model)
@@ -155,7 +157,7 @@ def _trainer(job: TrainJob, model: Path, work: Path, progress: Progress) -> Any:
     dtype = "bfloat16" if config.bf16 and job.adapter == "lora" else "float32"
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     data = _data(job, model, tokenizer)
-    more = _attention(job) | dict(job.settings.get("model_init_kwargs") or {})
+    more = _attention(longest) | dict(job.settings.get("model_init_kwargs") or {})
     network = _network(job, model, dtype, more)
     trainer = method.trainer(
         model=network,
@@ -184,9 +186,8 @@ def _network(job: TrainJob, model: Path, dtype: str, more: Mapping[str, Any]) ->
     return AutoModelForCausalLM.from_pretrained(model, local_files_only=True, **wanted)
 
 
-def _attention(job: TrainJob) -> dict[str, Any]:
+def _attention(longest: int) -> dict[str, Any]:
     """Choose plain matrix products for short rows where there is no GPU: the fused backward is twice as slow there."""
-    longest = max(map(len, rows.columns(job.rows)["input_ids"]))
     return {} if torch.accelerator.is_available() or longest > SHORT else {"attn_implementation": "eager"}
 
 

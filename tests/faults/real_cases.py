@@ -128,7 +128,7 @@ def _trainings() -> Iterator[Case]:
         yield _trained("SIGKILL of the trainer", f"during TRL checkpoint {number}", saved, *SAVING)
     full = Injection(role="trainer", call="fsync", match=r"\.checkpoint\.partial/", do="ENOSPC")
     yield _trained("disk full (ENOSPC)", "writing the checkpoint", full)
-    memory = Injection(role="trainer", call="open", match=r"/work/job$", do="memory")
+    memory = Injection(role="trainer", call="open", match=r"work/job$", do="memory")
     yield _trained("out of memory in the trainer", "as it loads the model (RLIMIT_AS)", memory)
 
 
