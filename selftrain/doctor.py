@@ -7,7 +7,6 @@ and torch, each in a process of its own.
 import ctypes
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Literal
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from selftrain import places
 from selftrain.backends.models import cache_folder
 from selftrain.backends.sandbox import open_sandbox
 from selftrain.backends.sandbox_launch import UNSAFE, SandboxError, bubblewrap, unsafe
@@ -112,7 +112,7 @@ def _memory() -> Finding:
 
 
 def _disk(folder: Path) -> Finding:
-    free = shutil.disk_usage(_existing(folder)).free
+    free = places.free_disk(folder)
     what = f"{free / 2**30:.1f} GiB free at {folder}"
     if free < 2**30:
         return Finding(name="disk", state="fail", what=what, do="free some space, or choose another place with --out")
@@ -122,17 +122,13 @@ def _disk(folder: Path) -> Finding:
 
 
 def _cache(folder: Path) -> Finding:
-    place = _existing(folder)
+    place = places.existing(folder)
     try:
         with tempfile.TemporaryFile(dir=place):
             return Finding(name="cache", state="ok", what=str(folder))
     except OSError as error:
         what = f"can't write into {place}: {error.strerror}"
         return Finding(name="cache", state="fail", what=what, do="set XDG_CACHE_HOME to a folder that can be written")
-
-
-def _existing(folder: Path) -> Path:
-    return next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
 
 
 def _torch(build: TorchBuild | None) -> Finding:

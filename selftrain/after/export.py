@@ -1,13 +1,13 @@
 """Take a checkpoint away: a folder that plain transformers and vLLM load, and on request a hub repository."""
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from selftrain.errors import Blocked, ConfigError, EngineError, near
+from selftrain.places import check_writable
 from selftrain.records import Ids
 
 if TYPE_CHECKING:
@@ -67,11 +67,7 @@ def check_asked(to: Path, dtype: str = "auto") -> None:
         raise ConfigError(f"dtype is {dtype!r}{near(dtype, DTYPES) or '.'} Known: {', '.join(DTYPES)}")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"{to} is there and not empty; export to a new folder")
-    there = next(path for path in (to.absolute(), *to.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise ConfigError(f"nothing can be exported to {to}: {there} is a file; name another place")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ConfigError(f"nothing can be exported to {to}: {there} is read-only; name another place")
+    check_writable(to, f"nothing can be exported to {to}", "name another place", ConfigError)
 
 
 def _appear(

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from selftrain import contamination, problems
+from selftrain import contamination, places, problems
 from selftrain.after import standing
 from selftrain.after.retention import Keep, collect
 from selftrain.backends import models
@@ -245,7 +245,7 @@ def prepare(job: config.Job, watcher: Watcher | None = None) -> Prepared:
     out = file.out or Path("runs") / Path(file.recipe).stem
     store = Store(out)
     store.check_format()
-    _check_writable(out)
+    places.check_writable(out, f"the run folder {out} cannot be written", "choose another --out", StoreError)
     check_trackers(file.report_to)
     model = models.resolve(file.model["policy"])
     splits = load_splits(file)
@@ -383,24 +383,11 @@ def _check_trained(stages: Sequence[Stage], model: Path) -> None:
                 raise ConfigError(f"stage {stage.name!r}: {error}") from None
 
 
-def _existing(out: Path) -> Path:
-    return next(path for path in (out.absolute(), *out.absolute().parents) if path.exists())
-
-
-def _check_writable(out: Path) -> None:
-    existing = _existing(out)
-    if not existing.is_dir():
-        raise StoreError(f"the run folder {out} cannot be made: {existing} is a file; choose another --out")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise StoreError(f"the run folder {out} cannot be written: {existing} is read-only; choose another --out")
-
-
 def _check_disk(out: Path, plan: Plan) -> None:
-    existing = _existing(out)
-    free = shutil.disk_usage(existing).free
+    free = places.free_disk(out)
     if free < plan.bytes:
         raise StoreError(
-            f"the run needs about {plan.bytes / 1e9:.2f} GB, but {existing} has {free / 1e9:.2f} GB free;"
+            f"the run needs about {plan.bytes / 1e9:.2f} GB, but {places.existing(out)} has {free / 1e9:.2f} GB free;"
             " free some, choose another --out, or ask for fewer rounds"
         )
 

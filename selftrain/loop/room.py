@@ -1,10 +1,10 @@
 """Memory and disk: what is free, and whether a round has room."""
 
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 from selftrain.errors import Blocked
+from selftrain.places import free_disk
 
 GB = 1e9
 
@@ -14,12 +14,6 @@ class Need(NamedTuple):
 
     disk: int
     memory: int
-
-
-def free_disk(folder: Path) -> int:
-    """Return the bytes that are free where a folder is, or would be made."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free
 
 
 def free_memory(proc: Path = Path("/proc/meminfo"), group: Path = Path("/sys/fs/cgroup")) -> int | None:

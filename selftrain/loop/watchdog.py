@@ -14,7 +14,8 @@ from pathlib import Path
 
 from selftrain import pulse
 from selftrain.errors import Blocked, EngineError, SelftrainError
-from selftrain.loop.room import GB, free_disk, free_memory
+from selftrain.loop.room import GB, free_memory
+from selftrain.places import free_disk
 
 EVERY = 1.0
 """Seconds between two looks."""

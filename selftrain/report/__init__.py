@@ -1,10 +1,10 @@
 """A run as one self-contained HTML page, several runs beside each other, and a page that follows a run."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from selftrain.errors import UserError
+from selftrain.places import check_writable
 
 NAME = "report.html"
 
@@ -48,13 +48,9 @@ def compare(roots: Sequence[Path], out: Path, *, price: float | None = None) -> 
 
 def _place(out: Path) -> Path:
     """Return where a page is to be written, or say that it can't be: known before minutes of reading."""
-    there = next(path for path in (out.absolute().parent, *out.absolute().parents) if path.exists())
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; name an HTML file in it")
-    if not there.is_dir():
-        raise UserError(f"--out {out} can't be written: {there} is a file; choose another place")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise UserError(f"--out {out} can't be written: {there} is read-only; choose another place with --out")
+    check_writable(out.absolute().parent, f"--out {out} can't be written", "choose another place with --out")
     return out
 
 
