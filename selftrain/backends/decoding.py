@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SPARE = 64
 """Columns of a new cache beyond the prompt; it doubles when they are full."""
-THIN = 0.75
+THIN = 0.9
 """A batch is compacted when no more than this share of its rows is still sampling."""
 
 
@@ -58,9 +58,20 @@ class Roomy(DynamicLayer):  # type: ignore[misc]
         """Return how many columns are filled."""
         return self.length
 
-    def take(self, rows: torch.Tensor) -> None:
+    def spread(self, rows: torch.Tensor) -> None:
         """Make the cache of these rows, in this order; a row may be taken several times."""
-        self.keys, self.values = self.keys[rows], self.values[rows]
+        for name in ("keys", "values"):
+            states = getattr(self, name)
+            spread = states.new_empty((len(rows), *states.shape[1:]))
+            spread[:, :, : self.length] = states[rows, :, : self.length]
+            setattr(self, name, spread)
+
+    def move(self, sources: torch.Tensor, targets: torch.Tensor, left: int) -> None:
+        """Put rows in the places of others, and drop all rows from `left` on."""
+        for name in ("keys", "values"):
+            states = getattr(self, name)
+            states[targets, :, : self.length] = states[sources, :, : self.length]
+            setattr(self, name, states[:left])
 
 
 class Settings(NamedTuple):
@@ -143,9 +154,12 @@ def decode(
             if not left:
                 return
             if left <= THIN * len(rows):
-                kept = live.nonzero()[:, 0]
+                # Rows from behind move to the places of finished ones: that copies few of them.
+                gaps, movers = (~live[:left]).nonzero()[:, 0], left + live[left:].nonzero()[:, 0]
                 for layer in cache.layers:
-                    layer.take(kept)
+                    layer.move(movers, gaps, left)
+                kept = torch.arange(left, device=device)
+                kept[gaps] = movers
                 rows, tokens, position, seen, live = rows[kept], tokens[kept], position[kept], seen[kept], live[kept]
                 settings = settings.take(kept)
         seen = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
@@ -173,7 +187,7 @@ def _prefill(
     index = {prompt: row for row, prompt in enumerate(prompts)}
     rows = torch.tensor([index[asked.request.prompt_ids] for asked in batch], device=model.device)
     for layer in cache.layers:
-        layer.take(rows)
+        layer.spread(rows)
     return logits[rows], seen[rows], position[rows, -1] + 1
 
 
@@ -209,7 +223,7 @@ def _stream(asked: Asked, length: int) -> torch.Tensor:
 
 
 def _room(states: torch.Tensor, columns: int) -> torch.Tensor:
-    return states.new_zeros((*states.shape[:2], columns, states.shape[-1]))
+    return states.new_empty((*states.shape[:2], columns, states.shape[-1]))
 
 
 def _grown(states: torch.Tensor, columns: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from selftrain.backends import checkpoints
+from selftrain.backends import checkpoints, decoding
 from selftrain.backends.tokens import Tokenizer
 from selftrain.backends.transformers_sampler import TransformersSampler
 from selftrain.errors import ConfigError, ModelError
@@ -82,6 +82,28 @@ def test_greedy_and_log_probabilities_are_those_of_transformers(world: World, fi
     for each, row, own in zip(asked, scores, checkpoints.score(model, sequences), strict=True):
         assert sum(row) == pytest.approx(found[each.id].logprob, abs=1e-3)
         assert row == pytest.approx(own, abs=1e-4)
+
+
+@pytest.mark.parametrize("spoiled", [False, True])
+def test_rows_keep_their_own_past_when_finished_ones_make_room(
+    world: World, monkeypatch: pytest.MonkeyPatch, spoiled: bool
+) -> None:
+    import torch
+
+    model = reference(world.checkpoints[0])
+    if spoiled:
+        nowhere = torch.zeros(0, dtype=torch.long)
+        move = decoding.Roomy.move
+        monkeypatch.setattr(decoding.Roomy, "move", lambda self, _, __, left: move(self, nowhere, nowhere, left))
+    batch = [
+        decoding.Asked(each, seed, 1 + 7 * seed % 40)
+        for seed, each in enumerate(requests(world, 40, Sampling(max_tokens=40, logprob=True)))
+    ]
+    found = {one.row: one for done in decoding.decode(model, batch, [0], lambda row, ids: False) for one in done}
+    scores = checkpoints.score(model, [Scored(batch[row].request.prompt_ids, found[row].ids) for row in range(40)])
+    assert len({len(each.ids) for each in found.values()}) > 10
+    close = [sum(own) == pytest.approx(found[row].logprob, abs=1e-3) for row, own in enumerate(scores)]
+    assert all(close) is not spoiled
 
 
 def test_sampling_is_identical_to_the_bit_whoever_else_samples(world: World, first: TransformersSampler) -> None:
