@@ -96,6 +96,10 @@ def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
     args: dict[str, Any] = {}
     rest: dict[str, Any] = {}
     for layer in layers:
+        for head in ("data", "eval"):
+            if _named(layer, head) not in (None, (said.get(head) or {}).get("name")):
+                # Settings of a preset's or a file's data set mean nothing to another one.
+                said.pop(head, None)
         for key, value in layer.items():
             head, _, tail = key.partition(".")
             if head in RunFile.model_fields:
@@ -120,6 +124,12 @@ def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
     _check_models(file, recipe)
     defaults = {k: p.default for k, p in accepted.items() if p.default is not inspect.Parameter.empty}
     return Job(file=file, recipe=recipe, args={**defaults, **args}, stages=overridden, protocol=file.prompt.protocol())
+
+
+def _named(layer: Mapping[str, Any], head: str) -> Any:
+    """Return the data set that a layer of settings names, if any."""
+    data = layer.get(head)
+    return layer.get(f"{head}.name", data.get("name") if isinstance(data, Mapping) else data)
 
 
 def _place(

@@ -50,6 +50,18 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     assert (stage(job, "generate").top_p, stage(job, "generate").top_k) == (0.7, 3)
 
 
+def test_another_data_set_takes_none_of_the_former_ones_settings() -> None:
+    def data(preset: str, *pairs: str) -> Any:
+        return config.load("rest_em", runfile.overrides(pairs), preset=preset).file.data
+
+    assert data("demo", "data.max_terms=4", "data=sums") == {"name": "sums", "max_terms": 4}
+    assert data("demo", "data.name=gsm8k") == {"name": "gsm8k"}
+    assert data("demo", "data={name: sums, max_terms: 2}") == {"name": "sums", "max_terms": 2}
+    chained = data("demo")
+    assert data("demo", "data=gym:chain_sum", "data.max_terms=4") == {**chained, "max_terms": 4}
+    assert data("demo", "data.max_terms=4") == {**chained, "max_terms": 4}
+
+
 @pytest.mark.parametrize("recipe", ["star", "rest_em", "rft", "expert_iteration", "random_select", "gold_sft"])
 def test_a_job_written_down_gives_the_same_job(tmp_path: Path, recipe: str) -> None:
     job = load("model=nano", "data=sums", "data.max_terms=2", "evaluate.samples=2", "learning_rate=1e-4", recipe=recipe)
