@@ -1,13 +1,14 @@
-"""Every recipe on nano beside its natural control: same checkpoint, same problems, same budget.
+"""Every recipe beside its natural control, on nano or by another preset: same checkpoint, problems and budget.
 
 python -m benchmarks.leaderboard --work WORK [--seeds 5] [--rounds 2] [--jobs 2] [--only rest_em star]
+                                 [--preset nano] [--rates 0.0005 0.003]
 
 The control is the one that the recipe names. It gets the recipe's budget: as many sampled tokens (by its samples a
 problem; proposals, judgements, critiques and revisions of the recipe count) and as many trained tokens (by its steps a
 round). Both choose their learning rate from the same few by accuracy on valid, in a seed that is used for nothing
-else. Each counts with its last round: no gate chooses for it. Differences are paired by test problem; their intervals
-are over seeds and problems, their p-values corrected for the number of lines (Holm). Runs lie in WORK and go on where
-an earlier call was stopped.
+else; of one rate there is no choice. Each counts with its last round: no gate chooses for it. Differences are paired by
+test problem; their intervals are over seeds and problems, their p-values corrected for the number of lines (Holm). Runs
+lie in WORK and go on where an earlier call was stopped.
 """
 
 import argparse
@@ -34,10 +35,8 @@ from selftrain.records import digest
 from selftrain.store import Store
 
 PRESETS = {"code_dpo": "nano-programs"}
-RATES = (0.0005, 0.003)
-"""Learning rates to choose from."""
 TUNING = 97
-"""The seed in which it is chosen."""
+"""The seed in which a learning rate is chosen."""
 NEAR = 0.15
 """Budgets that differ by no more are equal."""
 
@@ -82,10 +81,13 @@ def main() -> None:
     parser.add_argument("--pool", type=int, default=150)
     parser.add_argument("--test", type=int, default=200)
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--preset", default="nano")
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.0005, 0.003])
     asked = parser.parse_args()
     names = asked.only or [n for n in sorted(plugins.available("recipe")) if config.load(n, {}).recipe.control]
-    # Engines of two threads beside each other wait for one another: a run has one core.
-    os.environ["OMP_NUM_THREADS"] = "1"
+    # Engines of two threads beside each other wait for one another: runs side by side have one core each.
+    if asked.jobs > 1:
+        os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(asked.jobs, multiprocessing.get_context("spawn")) as pool:
         found = [each for each in pool.map(line, names, [asked] * len(names)) if each is not None]
     corrected = statistics.holm([each.p for each in found])
@@ -108,7 +110,7 @@ def _line(name: str, asked: argparse.Namespace) -> Line:
     given = dict(word.split("=", 1) for word in words)
     # What is one round by its paper is one here; a control without a number of its own has as many as the recipe.
     rounds = min(recipe.rounds, asked.rounds)
-    mine = Side(name, {}, rounds, PRESETS.get(name, "nano"), asked)
+    mine = Side(name, {}, rounds, PRESETS.get(name, asked.preset), asked)
     theirs = Side(control, given, min(int(given.pop("rounds", rounds)), asked.rounds), mine.preset, asked)
     rate, other_rate = mine.chosen(), theirs.chosen()
     own = [mine.made(seed, learning_rate=rate) for seed in range(asked.seeds)]
@@ -168,8 +170,11 @@ class Side:
 
     def chosen(self) -> float:
         """Return the learning rate whose last round is best on valid, of equal ones the first."""
-        found = {rate: self.made(TUNING, learning_rate=rate) for rate in RATES}
-        return max(RATES, key=lambda rate: accuracy(found[rate], last(found[rate]), "valid"))
+        rates: list[float] = self.asked.rates
+        if len(rates) == 1:
+            return rates[0]
+        found = {rate: self.made(TUNING, learning_rate=rate) for rate in rates}
+        return max(rates, key=lambda rate: accuracy(found[rate], last(found[rate]), "valid"))
 
     def matched(self, seed: int, theirs: Spent, **more: Any) -> Run:
         """Return a run with another's budget; as it is by itself where its budget is near to that."""
@@ -216,12 +221,13 @@ def write(lines: list[Line], asked: argparse.Namespace) -> None:
     outside = sum(not each.low <= 0 <= each.high for each in lines)
     left = sum(each.corrected < 0.05 for each in lines)
     text = [
-        f"# Recipes on nano beside their controls, {asked.rounds} rounds, {asked.seeds} seeds",
+        f"# Recipes beside their controls, preset {asked.preset}, {asked.rounds} rounds, {asked.seeds} seeds",
         "",
         f"`python -m benchmarks.leaderboard --work WORK --seeds {asked.seeds} --rounds {asked.rounds}"
-        f" --pool {asked.pool} --test {asked.test}`",
+        f" --pool {asked.pool} --test {asked.test} --preset {asked.preset}"
+        f" --rates {' '.join(f'{rate:g}' for rate in asked.rates)}`",
         "",
-        f"Commit {commit()}, {platform.machine()}, {asked.jobs} jobs of one core each. Greedy accuracy in % on"
+        f"Commit {commit()}, {platform.machine()}, {asked.jobs} runs at a time. Greedy accuracy in % on"
         f" {asked.test} test problems by seed; differences in points with 95 % intervals over seeds and problems."
         f" Of {len(lines)} lines {outside} exclude 0, where {0.05 * len(lines):.1f} would by chance if no recipe"
         f" differed from its control; {left} are left after Holm's correction.",
@@ -235,15 +241,16 @@ def write(lines: list[Line], asked: argparse.Namespace) -> None:
         f" | {e.corrected:.3f} | {e.verdict} | {e.sampled} | {e.trained} | {e.rates} |"
         for e in lines
     ]
-    (RESULTS / "leaderboard-nano.md").write_text("\n".join(text) + "\n", encoding="utf-8")
-    with (RESULTS / "leaderboard-nano.csv").open("w", newline="", encoding="utf-8") as file:
+    table = RESULTS / f"leaderboard-{asked.preset}"
+    table.with_suffix(".md").write_text("\n".join(text) + "\n", encoding="utf-8")
+    with table.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
         rows.writerow([*asdict(lines[0]), "verdict"] if lines else [])
         rows.writerows([*asdict(each).values(), each.verdict] for each in lines)
-    plot(lines)
+    plot(lines, table.with_suffix(".svg"))
 
 
-def plot(lines: list[Line]) -> None:
+def plot(lines: list[Line], to: Path) -> None:
     """Draw each difference with its interval."""
     import matplotlib as mpl
 
@@ -258,7 +265,7 @@ def plot(lines: list[Line]) -> None:
     axes.axvline(0, color="0.8", zorder=0)
     axes.set_xlabel("points of greedy accuracy on test, 95 % interval; blue: p < 0.05 after Holm")
     figure.tight_layout()
-    figure.savefig(RESULTS / "leaderboard-nano.svg")
+    figure.savefig(to)
 
 
 if __name__ == "__main__":
