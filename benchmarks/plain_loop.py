@@ -74,7 +74,6 @@ def main() -> None:
         compared = measure.evaluate(
             str(sides["ours"].model),
             {},
-            data="",
             like=asked.work / _name(asked, seed),
             against=str(sides["theirs"].model),
         )

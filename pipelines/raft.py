@@ -27,7 +27,7 @@ def recipe(
     """Build the recipe; `by` is the reward, a verifier's name, path or JSON with name and settings."""
     return Recipe(
         paper="arXiv:2304.06767",
-        control="random_select",
+        control="random_select keep=1 gate=false",
         rounds=rounds,
         each_round=[
             Generate(n=samples, temperature=temperature, max_new_tokens=max_new_tokens),

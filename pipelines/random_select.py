@@ -1,4 +1,4 @@
-"""Control: the verifier off. As many rows a problem as ReST-EM may keep, chosen at random among all samples.
+"""Control: the verifier off. Of each problem as many samples as ReST-EM may keep at most, chosen at random.
 
 No paper: the control that published comparisons often leave out. What it gains is not due to knowing which samples
 are right (format, length, sharpening); a recipe's claim is its difference from this one at the same budget.

@@ -5,9 +5,9 @@ rationale per problem, keeps those that reach the right answer, and for the rest
 hint (rationalization, section 3.2); rationales that then reach it join the training set *as if there had been no hint*.
 The base model is fine-tuned afresh on the whole set each round, for more steps each round.
 
-Different here: samples at a temperature, several per problem (the paper's is one, greedy; samples=1 temperature=0 is
-that); training steps grow by `growth` per round from one epoch's worth (the paper: 40 steps, then 20 % more a round);
-the prompt's examples are the run's protocol; a rationale that speaks of the given answer is left out; a Gate.
+Different here: samples at a temperature (the paper's is greedy: temperature=0), several with samples=N; training steps
+grow by `growth` per round from one epoch's worth (the paper: 40 steps, then 20 % more a round); the prompt's examples
+are the run's protocol; a rationale that speaks of the given answer is left out; a Gate.
 """
 
 from selftrain.recipe import Recipe, Stages

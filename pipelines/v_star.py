@@ -34,6 +34,9 @@ from selftrain.stages import (
     Verify,
 )
 
+EVERY = 1_000
+"""More earlier rounds than there are, so that all are read however many a run is given."""
+
 
 def recipe(
     *,
@@ -55,7 +58,7 @@ def recipe(
         Select(name="select-gold", of=("gold",), rules=()),
         MakeExamples(name="build-gold", of=("select-gold",), model="verifier"),
         Train(name="train-start", of=("build-gold",), model="verifier", loss=SFT(), start="base"),
-        Pair(of=("gold", "generate", "verify"), pairing=RightWrong(pairs), rules=(finished,), earlier=rounds),
+        Pair(of=("gold", "generate", "verify"), pairing=RightWrong(pairs), rules=(finished,), earlier=EVERY),
         MakePairs(name="build-pairs", of=("pair",), model="verifier"),
         Train(name="train-verifier", of=("build-pairs",), model="verifier", loss=DPO(beta=beta), start="latest"),
     ]

@@ -16,6 +16,8 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +38,8 @@ T = TypeVar("T")
 FILE = "selftrain_plugin_"
 """How the module names of plug-ins given by path begin."""
 _guard = threading.Lock()
+_closed: ContextVar[tuple[Path, ...]] = ContextVar("_closed", default=())
+"""Folders of which nothing is loaded."""
 
 
 class Found(NamedTuple):
@@ -72,6 +76,16 @@ def load(kind: str, name: str) -> ModuleType:
     return module
 
 
+@contextmanager
+def none_of(folder: Path) -> Iterator[None]:
+    """Load nothing meanwhile that lies in a folder: who looks at a run from elsewhere executes nothing of it."""
+    before = _closed.set((*_closed.get(), folder.resolve()))
+    try:
+        yield
+    finally:
+        _closed.reset(before)
+
+
 def guarded(what: str, call: Callable[[], T]) -> T:
     """Call a plug-in's function; what it raises becomes a PluginError that names the place."""
     try:
@@ -85,11 +99,20 @@ def guarded(what: str, call: Callable[[], T]) -> T:
 
 
 def find(kind: str, name: str) -> Found:
-    """Return where a plug-in is, without loading it; raises PluginError with the near names if it is nowhere."""
+    """Return where a plug-in is, without loading it.
+
+    Raises PluginError with the near names if it is nowhere, and for one in a folder of which nothing is to be loaded.
+    """
     if name.endswith(".py"):
         path = Path(name).expanduser().resolve()
         if path.is_dir() or not path.exists():
             raise PluginError(f"{kind}: there is no file {name}")
+        closed = next((folder for folder in _closed.get() if path.is_relative_to(folder)), None)
+        if closed is not None:
+            raise PluginError(
+                f"{kind} {name} is a program in the run's own folder {closed}, which is not executed; if you trust it,"
+                " copy it elsewhere and name that place"
+            )
         return Found(name, kind, f"{FILE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}", path)
     known = available(kind)
     if name not in known:

@@ -64,12 +64,35 @@ def test_every_row_is_explained_to_its_problem(done: Path) -> None:
 def test_a_chain_with_a_link_taken_out_is_seen(run: Path) -> None:
     row = every(run, Row)[0]
     for folder in ("verify", "select"):
-        stage = Store(run).stages(1)[folder]
-        for shard in stage.shards():
-            shutil.rmtree(stage.path / f"part-{shard:05d}")
+        shutil.rmtree(Store(run).stages(1)[folder].path)
     found = gaps(explain(run, row.id))
     assert any("nothing has judged" in gap for gap in found)
     assert any("nothing has picked" in gap for gap in found)
+
+
+def test_a_lost_shard_is_missed_by_whoever_reads_it(run: Path, tmp_path: Path) -> None:
+    """An export of the round took the weights of the one before, and the report showed fewer samples."""
+    (train,) = run.glob("round-02/*-train")
+    (train / "part-00000").rename(tmp_path / "lost")
+    for command in (("export", run, "--round", 2, "--to", tmp_path / "model"), ("status", run), ("gc", run, "--yes")):
+        assert f"{train} is damaged: its shards are not those" in refused(*command)
+    assert not (tmp_path / "model").exists()
+    (tmp_path / "lost").rename(train / "part-00000")
+    (train.parent / "00-generate" / "part-00000" / "manifest.json").unlink()
+    for command in (("report", run), ("explain", run, "nosuch"), ("reverify", run, "--with", "number")):
+        assert "round-02/00-generate is damaged: part-00000 has lost its manifest.json" in refused(*command)
+
+
+def test_what_somebody_puts_aside_in_a_run_is_no_part_of_it(run: Path, tmp_path: Path) -> None:
+    (run / "round-02").rename(run / "round-02.bak")
+    shutil.copytree(run / "round-01", run / "round-01 (copy)")
+    for folder in run.glob("round-01/*"):
+        if (folder / "part-00001").is_dir():
+            shutil.copytree(folder / "part-00001", folder / "part-00001.old")
+    for command in (("status", run), ("runs", run), ("gc", run)):
+        answer = call(*command)
+        assert answer.code == 0, answer
+    assert [each["round"] for each in json.loads(call("status", run, "--json").out)["rounds"]] == [0, 1]
 
 
 def test_explain_prints_the_chain_and_what_became_of_samples_and_problems(done: Path) -> None:
@@ -292,7 +315,7 @@ def test_diff_names_settings_versions_and_paired_metrics(run: Path, tmp_path: Pa
     (tmp_path / "fork" / "environment.json").write_text(json.dumps(other))
     found = json.loads(call("diff", run, tmp_path / "fork", "--json").out)
     assert "samples was 4, is 2" in found["settings"]
-    assert 'train was not set, is {"start": "latest"}' in found["settings"]
+    assert 'train.start was not set, is "latest"' in found["settings"]
     assert [line for line in found["versions"] if line.startswith("trl was")] != []
     assert len(found["versions"]) == 1
     (same,) = [m for m in found["metrics"] if (m["round"], m["name"], m["split"]) == (1, "accuracy", "test")]

@@ -244,6 +244,36 @@ def begun(out: Path, *settings: object) -> None:
     assert "stopped: --max-tokens 1 reached" in answer.out
 
 
+def test_a_recipe_that_plans_by_its_history_names_what_has_changed(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    small = (*SMALL, "rounds=1", "--out", out)
+    assert call("run", "star", *small).code in (0, 3)
+    plan = (out / "round-01" / "plan.json").read_bytes()
+    asked = (out / "run.yaml").read_bytes()
+    assert "samples was 1, is 2" in refused("run", "star", *small, "samples=2")
+    assert "recipe was" in refused("run", "rest_em", *small)
+    assert (out / "round-01" / "plan.json").read_bytes() == plan
+    assert (out / "run.yaml").read_bytes() == asked
+    assert call("run", "star", *small).code in (0, 3)
+
+
+def test_a_hint_needs_a_problem_with_an_answer(tmp_path: Path) -> None:
+    said = refused("run", "star", "--preset", "nano-programs", "--out", tmp_path / "run")
+    assert "gives the answer as a hint, but no train problem has one" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_answer_that_was_mended_under_the_same_id_is_noticed(tmp_path: Path) -> None:
+    rows = [{"id": f"p{n}", "prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(12)]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = tmp_path / "run"
+    begun(out, f"data={data}")
+    rows = [{**row, "answer": "7"} for row in rows]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert "texts was" in refused("run", "rest_em", *SMALL, "rounds=1", f"data={data}", "--out", out)
+
+
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "one"

@@ -13,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from selftrain import seals
+from selftrain import plugins, seals
 from selftrain.after.retention import collected
 from selftrain.after.standing import FORK
 from selftrain.backends.checkpoints import REMEDY
@@ -64,14 +64,15 @@ def fork(
     if out.exists():
         raise StoreError(f"{out} is there already; fork to a new folder")
     before = read_file(root / "run.yaml")
-    job = asked(before, {**settings, "out": str(out)})
-    if job.recipe.rounds <= from_round:
-        raise StoreError(
-            f"rounds is {job.recipe.rounds}, so nothing is left to do after round {from_round}; say"
-            f" rounds={from_round + 1} or more"
-        )
-    prepared = launch.prepare(job, watcher)
-    _check_shared(source, prepared, from_round)
+    with plugins.none_of(root):
+        job = asked(before, {**settings, "out": str(out)})
+        if job.recipe.rounds <= from_round:
+            raise StoreError(
+                f"rounds is {job.recipe.rounds}, so nothing is left to do after round {from_round}; say"
+                f" rounds={from_round + 1} or more"
+            )
+        prepared = launch.prepare(job, watcher)
+        _check_shared(source, prepared, from_round)
     told = {name: value for name, value in job.as_file().items() if name != "out"}
     changed = differences({name: value for name, value in before.items() if name != "out"}, told)
     counts = share(source, prepared, from_round, changed)
@@ -137,7 +138,8 @@ def _check_round(store: Store, history: History, wanted: int) -> None:
 def _check_shared(source: Store, prepared: launch.Prepared, from_round: int) -> None:
     """Refuse settings with which the shared rounds would be others."""
     kept = f"round{'s' * (from_round > 0)} 0{f' to {from_round}' if from_round else ''}"
-    for folder, key in ((source.stage(0, 0, PROBLEMS), prepared.problems_key()), (_base(source), prepared.base_key())):
+    problems, base = source.stage(0, 0, PROBLEMS), _base(source)
+    for folder, key in ((problems, prepared.problems_key(problems.settings())), (base, prepared.base_key())):
         _refuse(folder, differences(folder.settings(), key), kept)
     stages = prepared.job.recipe.stages(History())
     measured = baseline(stages)

@@ -72,7 +72,9 @@ def _number(round: str) -> int | None:
 def evaluate(
     model: Annotated[str, typer.Argument(help="A known model's name, a folder, or a hub id.")],
     settings: Settings = None,
-    data: Annotated[str, typer.Option(help="A data set.")] = "sums",
+    data: Annotated[
+        str | None, typer.Option(help="A data set; by default the one of --like, or else sums.", show_default=False)
+    ] = None,
     against: Annotated[str | None, typer.Option(help="Another model, compared problem by problem.")] = None,
     like: Annotated[Path | None, typer.Option(help="A run, whose protocol, data and verifier are used.")] = None,
     split: Annotated[str, typer.Option(help="valid or test.")] = "test",

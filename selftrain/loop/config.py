@@ -7,6 +7,7 @@ the near names.
 
 import inspect
 import typing
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
@@ -20,7 +21,7 @@ from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from selftrain import plugins
 from selftrain.backends import trainer
 from selftrain.backends.arguments import lora_names, trl_names, vllm_names
-from selftrain.errors import ConfigError, RecipeError, StoreError, near
+from selftrain.errors import ConfigError, RecipeError, near
 from selftrain.loop import controls
 from selftrain.loop.runfile import SECRETS, RunFile, place, read_file, read_yaml, run_file, verifier_spec
 from selftrain.loop.soundness import built
@@ -50,7 +51,25 @@ class Job:
         """Return it as a run file that gives the same run, without the secrets that it was told."""
         said = self.file.model_dump(mode="json", exclude_none=True)
         said["sampler"] = {name: value for name, value in said["sampler"].items() if name not in SECRETS}
-        return {**said, **{k: _plain(v) for k, v in self.args.items()}, **{k: dict(v) for k, v in self.stages.items()}}
+        # With its field in the key, since an argument may have a stage's name.
+        stages = {
+            f"{stage}.{field}": value for stage, changes in self.stages.items() for field, value in changes.items()
+        }
+        return {**said, **{name: _plain(value) for name, value in self.args.items()}, **stages}
+
+    def decides(self) -> dict[str, Any]:
+        """Return what of it decides a round's stages, as plain data; the number of rounds and free fields do not."""
+        known = _stage_fields(self.recipe)
+        free = {
+            f"{stage}.{name}"
+            for stage, changes in self.stages.items()
+            for name in changes
+            if (field := known.get(stage, {}).get(name)) and field.metadata.get("free")
+        }
+        outside = {"rounds", *free, *RunFile.model_fields} - {"draw", "control"}
+        said = {name: value for name, value in self.as_file().items() if name not in outside}
+        trainer = {name: value for name, value in self.file.trainer.items() if name not in ("launch", "python")}
+        return {"recipe": Path(self.file.recipe).stem, **said, "trainer": trainer}
 
 
 def load(recipe_or_file: str, settings: Mapping[str, Any], *, preset: str | None = None) -> Job:
@@ -73,21 +92,15 @@ def load(recipe_or_file: str, settings: Mapping[str, Any], *, preset: str | None
 def stored(root: Path) -> Job:
     """Return the job of a run's folder, as it was resolved; looking at a run executes nothing that lies in it."""
     asked = read_file(root / "run.yaml")
-    for text in _leaves([asked.get(key) for key in ("recipe", "verifier", "data", "eval")]):
-        if (
-            isinstance(text, str)
-            and text.endswith(".py")
-            and Path(text).expanduser().resolve().is_relative_to(root.resolve())
-        ):
-            raise StoreError(
-                f"{root}/run.yaml names {text}, a program in the run's own folder, which is not executed; if you trust"
-                " it, copy it elsewhere and name that place in run.yaml"
-            )
-    return load(str(asked["recipe"]), {key: value for key, value in asked.items() if key != "recipe"})
+    with plugins.none_of(root):
+        return load(str(asked["recipe"]), {key: value for key, value in asked.items() if key != "recipe"})
 
 
 def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
-    """Put layers of settings, later ones first in rank, into the recipe, its stages and the run file."""
+    """Put layers of settings, later ones first in rank, into the recipe, its stages and the run file.
+
+    The first layer is a preset's: how the recipe itself trains goes before it.
+    """
     accepted = inspect.signature(module.recipe).parameters
     shadowing = set(accepted) & set(RunFile.model_fields)
     if shadowing:
@@ -113,7 +126,7 @@ def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
     taken = set(names) & set(RunFile.model_fields)
     if taken:
         raise RecipeError(f"a stage is named {sorted(taken)[0]!r}, which is a key of the run file; rename it")
-    overridden: dict[str, dict[str, Any]] = {}
+    overridden = _outranked(recipe, layers, rest)
     for key, value in rest.items():
         _place(key, value, names, said, overridden, known=[*RunFile.model_fields, *accepted])
     file = run_file(said)
@@ -124,6 +137,27 @@ def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
     _check_models(file, recipe)
     defaults = {k: p.default for k, p in accepted.items() if p.default is not inspect.Parameter.empty}
     return Job(file=file, recipe=recipe, args={**defaults, **args}, stages=overridden, protocol=file.prompt.protocol())
+
+
+def _outranked(recipe: Recipe, layers: Sequence[Mapping[str, Any]], rest: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Take a preset's training arguments that the recipe sets itself out of `rest`; return them for other stages."""
+    preset, *later = layers
+    said = {key for layer in later for key in layer}
+    said_in_full = {f"trainer.{key}" for layer in later for key in (layer.get("trainer") or {})} | said
+    own = {
+        stage.name: getattr(stage, "settings", {})
+        for stage in (*recipe.before, *recipe.given(), *recipe.after)
+        if "trainer" in stage.uses
+    }
+    found: dict[str, dict[str, Any]] = defaultdict(dict)
+    for key in [key for key in preset if key in rest and key in trl_names() and key not in said]:
+        if f"trainer.{key}" in said_in_full:
+            del rest[key]
+        elif any(key in settings for settings in own.values()):
+            value = rest.pop(key)
+            for stage in (name for name, settings in own.items() if key not in settings):
+                found[stage][f"settings.{key}"] = value
+    return dict(found)
 
 
 def _named(layer: Mapping[str, Any], head: str) -> Any:

@@ -110,8 +110,10 @@ def run_beside(prepared: launch.Prepared, watcher: Watcher) -> Beside:
             watcher.say(f"control {name}: {control.headline}")
             if not made.store.exists():
                 share(prepared.store, made, 0, [f"control was not set, is {name}"])
-            made.execute(watcher)
-            controls.append(own.result(out, name, control.headline, control.evaluate or own.stage, recipe))
+            if stopped := made.execute(watcher).ended:
+                failed[name] = f"it stopped: {stopped}"
+            else:
+                controls.append(own.result(out, name, control.headline, control.evaluate or own.stage, recipe))
         except LeftOut as reason:
             left_out[name] = str(reason)
         except SelftrainError as error:
@@ -152,6 +154,8 @@ def planned(prepared: launch.Prepared) -> list[str]:
             lines.append(f"{'control':<9} {name}: {control.headline}; {cost}")
         except LeftOut as reason:
             lines.append(f"{'control':<9} {name}: left out: {reason}")
+        except SelftrainError as error:
+            lines.append(f"{'control':<9} {name}: cannot be: {error}")
     return lines
 
 

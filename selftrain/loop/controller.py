@@ -19,7 +19,7 @@ from selftrain.loop.watchdog import Stalled, Watchdog
 from selftrain.recipe import Recipe, Stage, baseline, expanded
 from selftrain.records import Decision, Json, Pick, Problem, Quarantined, Sample, Setting, Verdict
 from selftrain.round import GIVEN, PROBLEMS, History, Part, Round, RoundResult
-from selftrain.store import Records, StageFolder, Store, write_text
+from selftrain.store import Records, StageFolder, Store, differences, write_text
 from selftrain.verification.breaker import Breaker
 
 
@@ -68,11 +68,14 @@ class Controller:
         ended: Callable[[RoundResult], None] = lambda result: None,
         begins: Callable[[int], None] = lambda number: None,
         watchdog: Watchdog | None = None,
+        asked: Json | None = None,
     ) -> None:
         """Take what a run needs; `ended` hears of each round when it is over, one that was over before too.
 
-        `begins` hears of each round that has work left, and may refuse it.
+        `begins` hears of each round that has work left, and may refuse it. `asked` are the settings that decide the
+        stages: a stored plan that was made with others is refused.
         """
+        self.asked = asked
         self.recipe = recipe
         self.ended = ended
         self.begins = begins
@@ -120,12 +123,31 @@ class Controller:
     def _planned(self, number: int, history: History) -> tuple[Stage, ...]:
         """The round's stages: as its stored plan says, or by the recipe, whose word is then stored."""
         path = self.store.round(number) / "plan.json"
-        if callable(self.recipe.each_round) and path.exists():
-            return tuple(decoded(self.store.plan(number)))
+        if path.exists():
+            stored = self.store.plan(number)
+            self._check_asked(number, seals.read(path, "delete that whole folder").get("asked"))
+            if callable(self.recipe.each_round):
+                return tuple(decoded(stored))
         stages = self.recipe.stages(history)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.store.write_sealed(path, {"stages": [encoded(stage) for stage in stages]})
+        plan = {"stages": [encoded(stage) for stage in stages]}
+        self.store.write_sealed(path, plan if self.asked is None else {**plan, "asked": self.asked})
         return stages
+
+    def _check_asked(self, number: int, stored: Json | None) -> None:
+        """Refuse a plan of another recipe, and one made from the history with other settings.
+
+        Stages of such a plan are taken as they are, so that their keys can't tell; those of another are compared.
+        """
+        if stored is None or self.asked is None:
+            return
+        asked = self.asked if callable(self.recipe.each_round) else {**stored, "recipe": self.asked["recipe"]}
+        if stored != json.loads(json.dumps(asked)):
+            raise StoreError(
+                f"{self.store.round(number)} was planned with other settings:"
+                f" {'; '.join(differences(stored, asked))}; use a new run folder (--out)"
+                f"{_or_fork(self.store, number)}"
+            )
 
     def _round(self, number: int, history: History, stages: tuple[Stage, ...], offset: int = 0) -> RoundResult:
         round = Round(
@@ -137,11 +159,14 @@ class Controller:
             splits=self.splits,
             offset=offset,
         )
+        after = {stage.name for stage in expanded(self.recipe.after)}
         strangers = [
             folder.path.name
             for name, folder in self.store.stages(number).items()
             if folder.path != (round.folder(name).path if any(s.name == name for s in stages) else None)
             and int(folder.path.name[:2]) >= offset
+            # What comes after the last round lies in its folder.
+            and not (number and name in after)
         ]
         if strangers:
             raise StoreError(

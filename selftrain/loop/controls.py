@@ -230,18 +230,25 @@ CONTROLS: Mapping[str, Control] = {
 
 
 def _by_round(recipe: Recipe, change: Callable[[Stage, int], Stage]) -> Recipe:
-    """Change every stage of every round, by the round's place; a gate stops no control before its budget is spent."""
+    """Change every stage of every round, by the round's place; a gate stops no control before its budget is spent.
+
+    Nor does a control sample in waves, by which verdicts would steer it.
+    """
     given = recipe.each_round
 
     def each_round(history: History) -> Stages:
         stages = given(history) if callable(given) else given
-        return [change(_patient(stage), max(0, history.number - 1)) for stage in stages]
+        return [change(_at_once(_patient(stage)), max(0, history.number - 1)) for stage in stages]
 
     return replace(recipe, each_round=each_round)
 
 
 def _patient(stage: Stage) -> Stage:
     return _set(stage, patience=1_000) if Decision in stage.writes and hasattr(stage, "patience") else stage
+
+
+def _at_once(stage: Stage) -> Stage:
+    return _set(stage, waves=1, most=0) if getattr(stage, "waves", 1) > 1 else stage
 
 
 def _set(stage: Stage, **values: Any) -> Stage:

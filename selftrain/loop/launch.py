@@ -68,8 +68,9 @@ class Run:
 
     @property
     def best(self) -> int:
-        """The best round; 0 is the base model."""
-        return self.history.best
+        """The best of the finished rounds; 0 is the base model."""
+        store = Store(self.root)
+        return History(tuple(each for each in self.history.rounds if store.done(each.number))).best
 
     @property
     def improved(self) -> bool:
@@ -96,7 +97,8 @@ class Run:
         if not rounds or rounds[-1].number != wanted:
             known = ", ".join(str(r.number) for r in self.history.rounds)
             raise StoreError(f"{self.root} has no round {wanted}; it has {known or 'none'}")
-        return History(rounds).checkpoint(model, "latest")
+        # A round that was rolled back has weights all the same.
+        return rounds[-1].checkpoints.get(model) or History(rounds).checkpoint(model, "latest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +136,15 @@ class Prepared:
                             trackers.look()
 
                     controller = Controller(
-                        self.job.recipe, self.store, lab, watcher, self._limits(), over, self._check_room, watchdog
+                        self.job.recipe,
+                        self.store,
+                        lab,
+                        watcher,
+                        self._limits(),
+                        over,
+                        self._check_room,
+                        watchdog,
+                        self.job.decides(),
                     )
                     history, ended = controller.go()
                     # Only now is it sure that nothing stored was made with other settings.
@@ -176,13 +186,18 @@ class Prepared:
         if not keep.all and result.number < self.job.recipe.rounds:
             collect(self.store, keep, self.job.file.keep_checkpoints, rests=True)
 
-    def problems_key(self) -> Json:
-        """Return what decides the problems of the run."""
+    def problems_key(self, stored: Json) -> Json:
+        """Return what decides the problems of the run; of what an older one has stored, as much as it knows."""
         asked = {
             name: getattr(self.job.file, name) for name in ("data", "eval", "pool", "valid", "test", "seed", "shard")
         }
         everything = [p for part in (self.splits.train, self.splits.valid, self.splits.test) for p in part]
-        return {**asked, "verifier": self.job.file.verifier, "content": digest([p.id for p in everything])}
+        key = {**asked, "verifier": self.job.file.verifier, "content": digest([p.id for p in everything])}
+        if "content" in stored and "texts" not in stored:
+            return key
+        # Ids that a file gives, and those that leave a solution out, stay where a text is mended.
+        texts = [(p.prompt, p.answer, p.solution, p.tests, p.verifier, p.meta) for p in everything]
+        return {**key, "texts": digest(texts)}
 
     def base_key(self) -> Json:
         """Return what decides the models that the run begins with."""
@@ -196,7 +211,7 @@ class Prepared:
         file = self.job.file
         folder = self.store.stage(0, 0, PROBLEMS)
         parts = (self.splits.train, self.splits.valid, self.splits.test)
-        folder.begin(self.problems_key())
+        folder.begin(self.problems_key(folder.settings() if (folder.path / "key.json").exists() else {}))
         if not folder.done():
             size = file.shard or shard_size(self.job, self.backends)
             shards = [part[first : first + size] for part in parts for first in range(0, len(part), size)]
@@ -264,6 +279,7 @@ def prepare(job: config.Job, watcher: Watcher | None = None) -> Prepared:
     asking = {name for name, verifier in verifiers.items() if "model" in verifier.asks}
     _check_asked(stages, asking, own)
     _check_measured(stages, splits)
+    _check_hinted(stages, splits)
     _check_trained(stages, model)
     backends = LocalBackends(file, model, (out / "logs").absolute(), sorted(names))
     plan = _planned(job, backends, model, splits)
@@ -371,6 +387,15 @@ def _check_measured(stages: Sequence[Stage], splits: problems.Splits) -> None:
                 f"stage {stage.name!r} compares rounds on the {split} split, which holds no problem; say {split}=N for"
                 " some"
             )
+
+
+def _check_hinted(stages: Sequence[Stage], splits: problems.Splits) -> None:
+    hinted = [stage.name for stage in stages if getattr(stage, "template", "") == "hint"]
+    if hinted and all(problem.answer is None for problem in splits.train):
+        raise ConfigError(
+            f"stage {hinted[0]!r} gives the answer as a hint, but no train problem has one; choose other data, or a"
+            " recipe without hints"
+        )
 
 
 def _check_trained(stages: Sequence[Stage], model: Path) -> None:

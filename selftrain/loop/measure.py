@@ -2,11 +2,12 @@
 
 import tempfile
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from selftrain import statistics
+from selftrain import plugins, statistics
 from selftrain.backends import models
 from selftrain.errors import ConfigError
 from selftrain.loop import config, launch
@@ -58,25 +59,29 @@ def evaluate(
     model: str,
     settings: Mapping[str, Any],
     *,
-    data: str,
+    data: str | None = None,
     against: str | None = None,
     like: Path | None = None,
     split: str = "test",
     watcher: Watcher | None = None,
 ) -> Measured:
-    """Measure a model on a split; `like` takes data, protocol and verifier from a run's folder.
+    """Measure a model on a split; `like` takes protocol, data and verifier from a run's folder, `data` other problems.
+
+    Without either the problems are those of `sums`.
 
     Raises a UserError for wrong input, EngineError when an engine failed.
     """
     if split not in ("valid", "test"):
         raise ConfigError(f"split is {split!r}; it can be valid or test")
-    asked = _asked(settings, data, like)
-    for name in (model, against) if against else ():
-        models.resolve(name)
-    metrics, outcomes = _measure(model, asked, split, watcher or launch.Quiet())
-    if against is None:
-        return Measured(model=model, split=split, metrics=metrics)
-    other, before = _measure(against, asked, split, watcher or launch.Quiet())
+    # A run that came from elsewhere lends its protocol, not its programs.
+    with plugins.none_of(like) if like is not None else nullcontext():
+        asked = _asked(settings, data, like)
+        for name in (model, against) if against else ():
+            models.resolve(name)
+        metrics, outcomes = _measure(model, asked, split, watcher or launch.Quiet())
+        if against is None:
+            return Measured(model=model, split=split, metrics=metrics)
+        other, before = _measure(against, asked, split, watcher or launch.Quiet())
     gain = statistics.difference([outcomes[id] for id in outcomes], [before[id] for id in outcomes])
     ahead = {id: outcomes[id] - before[id] for id in outcomes}
     return Measured(
@@ -84,7 +89,7 @@ def evaluate(
     )
 
 
-def _asked(settings: Mapping[str, Any], data: str, like: Path | None) -> config.Job:
+def _asked(settings: Mapping[str, Any], data: str | None, like: Path | None) -> config.Job:
     """A job whose only stage is an Evaluate."""
     own = {key: value for key, value in settings.items() if key in OWN}
     rest: dict[str, Any] = {key: value for key, value in settings.items() if key not in OWN}
@@ -93,10 +98,14 @@ def _asked(settings: Mapping[str, Any], data: str, like: Path | None) -> config.
         root = launch.Run.open(like).root
         asked = read_file(root / "run.yaml")
         stage = next((each for each in config.stored(root).recipe.given() if each.baseline), stage)
-        kept = ("data", "eval", "pool", "valid", "test", "seed", "verifier", "prompt", "sampler")
+        kept = {"data", "eval", "pool", "valid", "test", "seed", "verifier", "prompt", "sampler", "contamination"}
+        if data is not None:
+            # Other problems: by the run's protocol, but judged and divided as their own set says.
+            kept -= {"data", "eval", "verifier"}
+            rest = {"data": data} | rest
         rest = {key: value for key, value in asked.items() if key in kept} | rest
     else:
-        rest = {"data": data, "pool": 1} | rest
+        rest = {"data": data or "sums", "pool": 1} | rest
     file = run_file({"recipe": "eval", **rest})
     # No rounds: round 0 alone is the evaluation of the model as it is.
     recipe = Recipe(paper="none: an evaluation", rounds=0, each_round=[config.with_fields(stage, own)])

@@ -14,6 +14,9 @@ from selftrain.backends.arguments import trl_names, trl_types, typed
 from selftrain.errors import ConfigError, near
 from selftrain.templates import Protocol, Shot
 
+POLICY = "smollm2-135m"
+"""The model where none is named."""
+
 
 class ShotFile(BaseModel):
     """An example of a problem and its response."""
@@ -46,7 +49,7 @@ class RunFile(BaseModel):
 
     recipe: str
     """A recipe's name, or a path to a .py file."""
-    model: dict[str, str] = Field(default_factory=lambda: {"policy": "smollm2-135m"})
+    model: dict[str, str] = Field(default_factory=lambda: {"policy": POLICY})
     """Name -> a known model's name, a folder or a hub id; a plain text is the policy."""
     data: dict[str, Any] = Field(default_factory=lambda: {"name": "sums"})
     """`name` and the data set's own settings; a plain text is the name."""
@@ -158,6 +161,9 @@ def run_file(said: Mapping[str, Any]) -> RunFile:
     for key, value in said.items():
         head, _, tail = key.partition(".")
         place(placed, head, tail, value)
+    if isinstance(placed.get("model"), dict):
+        # Who names another model of the recipe alone means the usual policy.
+        placed["model"] = {"policy": POLICY, **placed["model"]}
     try:
         file = RunFile.model_validate(placed)
     except ValidationError as error:

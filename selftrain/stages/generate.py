@@ -137,6 +137,10 @@ class Generate(Stage):
         )
         prompts: list[Prompt] = []
         for problem in _chosen(part, self.only, self.share):
+            if self.template == "hint" and problem.answer is None:
+                why = "the problem has no answer to give as a hint"
+                yield from (Quarantined(problem=problem.id, index=index, why=why) for index in range(self.n))
+                continue
             prompt = self._prompt(problem, lab.protocol, tokens)
             length = len(prompt.ids + prompt.given)
             if length < sampler.context:

@@ -50,6 +50,52 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     assert (stage(job, "generate").top_p, stage(job, "generate").top_k) == (0.7, 3)
 
 
+def test_a_preset_goes_behind_what_the_recipe_says_of_its_training() -> None:
+    def epochs(recipe: str, *pairs: str) -> dict[str, Any]:
+        made = config.load(recipe, runfile.overrides(pairs), preset="nano").recipe
+        stages = [*made.before, *made.given()]
+        return {each.name: each.settings["num_train_epochs"] for each in stages if isinstance(each, Train)}
+
+    assert epochs("rest_em") == {"train": 2}
+    assert epochs("spin", "warm_up=true") == {"warm-up": 2, "train": 3}
+    assert epochs("spin", "epochs=5") == {"train": 5}
+    for name in ("num_train_epochs", "trainer.num_train_epochs"):
+        assert epochs("spin", "warm_up=true", f"{name}=7") == {"warm-up": 7, "train": 7}
+        assert epochs("rest_em", f"{name}=7") == {"train": 7}
+
+
+def test_a_preset_beside_a_recipes_own_training_is_written_down_as_it_was(tmp_path: Path) -> None:
+    job = config.load("spin", {"warm_up": True}, preset="nano")
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(job.as_file()))
+    again = load(recipe=str(path))
+    assert list(again.recipe.before) + list(again.recipe.given()) == [*job.recipe.before, *job.recipe.given()]
+    assert again.decides() == job.decides()
+
+
+def test_a_field_of_a_stage_that_is_named_like_an_argument_is_written_down(tmp_path: Path) -> None:
+    job = load("model=nano", "correct.temperature=0.7", recipe="self_consuming")
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(job.as_file()))
+    again = load(recipe=str(path))
+    assert (again.args["correct"], stage(again, "correct").temperature) == (True, 0.7)
+    assert again.as_file() == job.as_file()
+
+
+def test_another_model_alone_leaves_the_policy_the_usual_one() -> None:
+    assert load("model.critic=nano", recipe="critique_in_the_loop").file.model == {
+        "policy": runfile.POLICY, "critic": "nano",
+    }  # fmt: skip
+
+
+def test_what_decides_a_rounds_stages_is_neither_their_number_nor_the_machine() -> None:
+    job = load("model=nano", "samples=3")
+    others = load("model=nano", "samples=3", "rounds=9", "workers=1", "out=elsewhere", "max_hours=1", "stall_minutes=5")
+    assert others.decides() == job.decides()
+    for setting in ("samples=4", "learning_rate=1e-4", "generate.top_p=0.9", "draw=7"):
+        assert load("model=nano", "samples=3", setting).decides() != job.decides()
+
+
 def test_another_data_set_takes_none_of_the_former_ones_settings() -> None:
     def data(preset: str, *pairs: str) -> Any:
         return config.load("rest_em", runfile.overrides(pairs), preset=preset).file.data

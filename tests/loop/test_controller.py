@@ -12,6 +12,7 @@ import pytest
 from selftrain.errors import Blocked, RecipeError, StoreError
 from selftrain.lab import Lab
 from selftrain.loop.controller import Limits
+from selftrain.loop.launch import Run
 from selftrain.proposals import Perturbed
 from selftrain.recipe import FromData, Model, Recipe, Stage
 from selftrain.records import Checkpoint, Pick, Problem, Quarantined, Row, Sample, Setting, Verdict
@@ -161,6 +162,8 @@ def test_the_gate_rolls_back_a_worse_round_and_its_rows_leave_the_union(tmp_path
     history = fake_run(recipe, tmp_path, problems=problems, backends=FakeBackends(worse))
     assert history.rounds[1].decision is not None
     assert history.rounds[1].decision.outcome == "rolled_back"
+    # Asked for by its number, it is its own weights that are given, as its figures are.
+    assert Run.open(tmp_path).checkpoint(1) == history.rounds[1].checkpoints["policy"]
     base = history.rounds[0].checkpoints["policy"].id
     second = [s for s in everything(tmp_path, Sample, "generate") if s.model]
     assert {s.model for s in second} == {base}
@@ -417,6 +420,21 @@ def test_a_plan_made_from_history_is_stored_and_read_back(tmp_path: Path) -> Non
     assert plan["stages"][0]["name"] == "generate"
 
 
+def test_a_round_that_is_not_finished_is_not_the_best(tmp_path: Path) -> None:
+    given = loop(n=2)
+    recipe = replace(given, each_round=[stage for stage in given.given() if stage.name != "gate"])
+    fake_run(recipe, tmp_path / "whole")
+    assert Run.open(tmp_path / "whole").best == 2
+    events = [json.loads(line) for line in (tmp_path / "whole" / "events.jsonl").read_text().splitlines()]
+    first = sum(each.get("tokens", 0) for each in events if each["round"] < 2)
+    # It stops in round 2, once that has sampled.
+    fake_run(recipe, tmp_path / "part", limits=Limits(tokens=first + 1))
+    found = Run.open(tmp_path / "part")
+    assert [each.number for each in found.history.rounds] == [0, 1, 2]
+    assert found.best == 1
+    assert found.checkpoint() == found.history.rounds[1].checkpoints["policy"]
+
+
 def test_before_and_after_run_once(tmp_path: Path) -> None:
     recipe = replace(
         loop(rounds=2),
@@ -427,6 +445,13 @@ def test_before_and_after_run_once(tmp_path: Path) -> None:
     assert len(everything(tmp_path, Sample, "warm")) == 12
     assert len(everything(tmp_path, Sample, "last")) == 12
     assert "last" in Store(tmp_path).stages(2)
+    before = stored(tmp_path)
+    # Finished or not, the same command finds what came after the last round in its folder.
+    fake_run(recipe, tmp_path)
+    assert stored(tmp_path) == before
+    (Store(tmp_path).stages(2)["last"].path / "stage.json").unlink()
+    fake_run(recipe, tmp_path)
+    assert stored(tmp_path) == before
 
 
 def test_a_run_resumed_after_a_warm_up_that_trains_sees_round_0_as_it_was(tmp_path: Path) -> None:

@@ -241,3 +241,11 @@ def test_controls_run_beside_a_real_run_and_are_resumed(tmp_path: Path) -> None:
     listed = json.loads(call("runs", tmp_path, "--json").out)
     assert [each["recipe"] for each in listed] == ["rest_em", *(f"rest_em ({name})" for name in sorted(CONTROLS))]
     assert call("export", tmp_path / "run/controls/gold-only", "--round", 1, "--to", tmp_path / "out").code == 0
+
+
+@pytest.mark.parametrize("name", ["verifier-off", "shuffled", "one-round"])
+def test_verdicts_do_not_steer_a_controls_sampling(name: str) -> None:
+    waves = chosen().changed(lambda s: replace(s, waves=2, enough=1, most=6) if isinstance(s, Generate) else s)
+    made = CONTROLS[name].make(waves, Figures(rounds=2, kept={"select": [3, 3]}))
+    made.check()
+    assert [(s.waves, s.most) for s in made.given() if isinstance(s, Generate)] == [(1, 0)]

@@ -32,6 +32,11 @@ def test_it_takes_the_protocol_of_a_run(tmp_path: Path) -> None:
     assert code == 0, error
     assert json.loads(printed)["metrics"]["accuracy"]["value"] == stored["value"]
     assert stored["split"] == "valid"
+    # Other problems by the same protocol: as many, asked alike.
+    others = ("eval", "nano", "--data", "inference", "--split", "valid", "--json")
+    like, alone = call(*others, "--like", str(out)), call(*others, "pool=8", *SIZE)
+    assert (like.code, alone.code) == (0, 0), (like, alone)
+    assert json.loads(like.out)["metrics"] == json.loads(alone.out)["metrics"] != json.loads(printed)["metrics"]
 
 
 @pytest.mark.parametrize(("model", "split", "error"), [("nanoo", "test", ModelError), ("nano", "train", ConfigError)])

@@ -110,3 +110,9 @@ def test_the_generator_learns_the_right_ones_alone(tmp_path: Path, round: int) -
     rows = trained_on(tmp_path, round=round)
     assert {said[id] for id in rows} == {"pass"}
     assert rows & set(samples(tmp_path, "generate")) if round == 1 else len(rows) > 12
+
+
+def test_a_finished_run_goes_on_to_more_rounds(tmp_path: Path) -> None:
+    run(tmp_path, made("v_star", **{**SMALL, "rounds": 1}))
+    run(tmp_path)
+    assert from_all_rounds(tmp_path)

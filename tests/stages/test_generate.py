@@ -56,9 +56,11 @@ def test_a_hint_is_in_the_prompt_and_the_sample_says_so(tmp_path: Path) -> None:
     assert not Generate().gold
 
 
-def test_a_hint_without_an_answer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="has no answer to give as a hint"):
-        Bench(tmp_path, [replace(TRAIN[0], answer=None)]).run(Generate(template="hint"))
+def test_a_problem_without_an_answer_has_no_hint_and_the_others_go_on(tmp_path: Path) -> None:
+    found = Bench(tmp_path, [replace(TRAIN[0], answer=None), *TRAIN[1:]]).run(Generate(n=2, template="hint"))
+    assert [(q.problem, q.index) for q in found if isinstance(q, Quarantined)] == [(TRAIN[0].id, 0), (TRAIN[0].id, 1)]
+    assert {"no answer to give as a hint" in q.why for q in found if isinstance(q, Quarantined)} == {True}
+    assert [s.problem for s in found if isinstance(s, Sample)] == [p.id for p in TRAIN[1:] for _ in range(2)]
 
 
 def test_shots_come_before_the_problem(tmp_path: Path) -> None:
