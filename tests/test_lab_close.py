@@ -1,6 +1,12 @@
 """Ending a run ends an engine that is changing its weights, whoever waits for it."""
 
+import contextlib
+import signal
+import socket
+import sys
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +17,9 @@ from selftrain.lab import Lab
 from selftrain.records import Checkpoint
 from selftrain.templates import Protocol
 from selftrain.testing import FakeBackends, FakeSampler, adds
+from tests.faults import stand
+from tests.faults.stub_server import serving
+from tests.killing import waited
 
 
 class Slow(FakeSampler):
@@ -99,3 +108,65 @@ def test_nor_for_one_that_hangs_while_it_starts(tmp_path: Path) -> None:
     ending.join(10)
     assert not ending.is_alive()
     waiting.join(10)
+
+
+SERVED = """
+import os, signal
+from selftrain import cli
+from selftrain.backends import models
+from selftrain.backends.local import LocalBackends
+from selftrain.backends.server import ServerSampler
+from selftrain.loop import launch
+from tests.faults.small import Small
+
+class Served(Small):
+    kind = "server"
+    interrupt = LocalBackends.interrupt
+
+    def sampler(self, checkpoint):
+        return ServerSampler(models.resolve("nano"), settings={"url": os.environ["SERVER"], "context": 2_000})
+
+# Where tests run in the background, Ctrl-C is ignored by all they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+vars(launch)["LocalBackends"] = Served
+cli.main()
+"""
+"""A run whose model is a server; all else but the trainer is real."""
+
+
+def interrupted(out: Path, url: str, asked: Callable[[], bool], sign: signal.Signals) -> None:
+    """Interrupt a run while its server lets it wait."""
+    command = [sys.executable, "-c", SERVED, *stand.command(stand.SMALL, out)[3:]]
+    run = stand.started(command, {"SERVER": url})
+    try:
+        assert waited(asked, 60), run.communicate(timeout=5)
+        began = time.monotonic()
+        run.send_signal(sign)
+        _, said = run.communicate(timeout=30)
+    finally:
+        run.kill()
+    assert time.monotonic() - began < 10
+    assert run.returncode == 130, said
+    assert said.splitlines()[-1].startswith("interrupted; the same command goes on")
+    assert "Traceback" not in said
+
+
+def test_nor_for_a_server_that_never_answers(tmp_path: Path) -> None:
+    with serving("silent", times=10**9) as server:
+        interrupted(tmp_path / "run", server.url, lambda: server.tries.total() > 0, signal.SIGINT)
+
+
+@pytest.mark.slow
+def test_nor_for_one_that_does_not_even_say_what_it_serves(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        heard: list[socket.socket] = []
+
+        def asked() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                heard.append(silent.accept()[0])
+            return bool(heard)
+
+        interrupted(tmp_path / "run", f"http://127.0.0.1:{silent.getsockname()[1]}", asked, signal.SIGTERM)
+        for each in heard:
+            each.close()

@@ -137,8 +137,12 @@ class LocalBackends:
         return {name: _sources(load_verifier(name)) for name in self.names}
 
     def interrupt(self) -> None:
-        """End engines that are being started."""
+        """End engines that are being started, and stop asking a server that does not answer yet."""
         end_starting()
+        if self.kind == "server":
+            from selftrain.backends import server_link
+
+            server_link.end_starting()
 
 
 def _sources(verifier: LoadedVerifier) -> str:

@@ -1,26 +1,21 @@
 """The sampler of a server with OpenAI's completions protocol; vLLM's server gives ids, scores and adapters too."""
 
-import logging
 import os
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import httpx
 from pydantic import Field
 
-from selftrain import pulse
 from selftrain.backends import checkpoints
 from selftrain.backends.served import Served, gap, served
+from selftrain.backends.server_link import Rejected, ServerLink
 from selftrain.backends.tokens import Tokenizer
 from selftrain.backends.vllm import FRESH, TOLERANCE
-from selftrain.errors import ConfigError, EngineError, SelftrainError, near
+from selftrain.errors import ConfigError, EngineError, near
 from selftrain.lab import Completion, Request, Scored
 from selftrain.records import JsonValue, seed_of
-
-log = logging.getLogger(__name__)
 
 SETTINGS: dict[str, JsonValue] = {
     "url": None,
@@ -44,7 +39,6 @@ TYPES: Mapping[str, Any] = {
     "timeout": Annotated[float, Field(gt=0)],
     "tries": _COUNT,
 }
-FIRST_WAIT = 0.5
 
 
 class ServerSampler:
@@ -61,33 +55,29 @@ class ServerSampler:
         given = checked(settings)
         self._seed = seed
         self._update = str(given["update"])
-        self._tries = int(str(given["tries"]))
         self.concurrency = int(str(given["concurrency"]))
         key = given["api_key"] or os.environ.get("OPENAI_API_KEY")
-        self._client = httpx.Client(
-            base_url=str(given["url"]).rstrip("/").removesuffix("/v1"),
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+        self._link = ServerLink(
+            str(given["url"]).rstrip("/").removesuffix("/v1"),
+            key=str(key) if key else None,
             timeout=float(str(given["timeout"])),
-            limits=httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency),
+            tries=int(str(given["tries"])),
+            threads=self.concurrency,
         )
-        self._pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="server")
-        self._base = self._served = served(checkpoint)
-        self._tokens = Tokenizer(self._served.folder)
         self._ids_prompt = True
         self._adapter: str | None = None
-        try:
-            self._describe(given)
+        with self._link.starting():
+            self._base = self._served = served(checkpoint)
+            self._tokens = Tokenizer(self._served.folder)
+            self._link.submit(self._describe, given).result()
             self._adopt(self._served)
-        except BaseException:
-            self.close()
-            raise
 
     def sample(self, requests: Sequence[Request], *, seed: int) -> Iterator[Completion]:
         """Yield one completion per request as they finish, one that the server refuses with the finish "failed".
 
-        A server that gives no sensible answer raises EngineError after all others were yielded.
+        One without a sensible answer raises EngineError when all others were yielded; at once if nobody had any.
         """
-        futures = {self._pool.submit(self._one, request, seed_of(seed, request.id)): request for request in requests}
+        futures = {self._link.submit(self._one, request, seed_of(seed, request.id)): request for request in requests}
 
         def answers() -> Iterator[Completion]:
             failed: Exception | None = None
@@ -96,7 +86,7 @@ class ServerSampler:
                     error = future.exception()
                     if error is None:
                         yield future.result()
-                    elif isinstance(error, _Rejected):
+                    elif isinstance(error, Rejected):
                         yield Completion(id=futures[future].id, ids=(), text=str(error), finish="failed")
                     elif isinstance(error, EngineError | ConfigError):
                         failed = failed or error
@@ -114,7 +104,7 @@ class ServerSampler:
         """Return the log-probability of each completion token, in nats; only vLLM's server tells."""
         if not self.vllm:
             raise ConfigError("this server cannot score given tokens; use vLLM's server, or sampler=vllm")
-        return list(self._pool.map(self._score_one_by_one if self._update == "lora" else self._score, sequences))
+        return self._link.each(self._score_one_by_one if self._update == "lora" else self._score, sequences)
 
     def load(self, checkpoint: Path) -> None:
         """Serve these weights from now on: by their adapter with update=lora, else only if they are served already."""
@@ -129,10 +119,10 @@ class ServerSampler:
         name = None if new.id == self._base.id else self._adapter_of(checkpoint, new)
         if name:
             folder = str(checkpoints.read(checkpoint.resolve()).adapter)
-            self._post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": folder})
+            self._link.submit(self._post, "/v1/load_lora_adapter", {"lora_name": name, "lora_path": folder}).result()
         old, self._adapter = self._adapter, name
         if old:
-            self._post("/v1/unload_lora_adapter", {"lora_name": old})
+            self._link.submit(self._post, "/v1/unload_lora_adapter", {"lora_name": old}).result()
         self._adopt(new)
 
     def sleep(self) -> None:
@@ -142,13 +132,12 @@ class ServerSampler:
         """Do nothing."""
 
     def close(self) -> None:
-        """Hang up; the server goes on."""
-        self._pool.shutdown(cancel_futures=True)
-        self._client.close()
+        """Hang up, on requests in flight too; the server goes on."""
+        self._link.close()
 
     def _describe(self, given: Mapping[str, JsonValue]) -> None:
         """Ask the server what it serves."""
-        listed = self._send("GET", "/v1/models", read=_models)
+        listed = self._link.send("GET", "/v1/models", read=_models)
         names = [str(each["id"]) for each in listed]
         asked = given["model"]
         if asked is not None and asked not in names:
@@ -156,7 +145,9 @@ class ServerSampler:
         model = next(each for each in listed if asked in (None, each["id"]))
         self.model = str(model["id"])
         self.vllm = model.get("owned_by") == "vllm"
-        self.version = self._send("GET", "/version", read=lambda said: str(said["version"])) if self.vllm else "unknown"
+        self.version = "unknown"
+        if self.vllm:
+            self.version = self._link.send("GET", "/version", read=lambda said: str(said["version"]))
         context = given["context"] or model.get("max_model_len")
         if not context:
             raise ConfigError("the server does not tell its context; give sampler.context=TOKENS")
@@ -170,7 +161,7 @@ class ServerSampler:
         self.gap: float | None = None
         if not (self.vllm and new.probes):
             return
-        self.gap = gap(new.probes, list(self._pool.map(self._score_one_by_one, new.sequences)))
+        self.gap = gap(new.probes, self._link.each(self._score_one_by_one, new.sequences))
         if not self.gap <= FRESH * TOLERANCE["half"]:
             raise EngineError(
                 f"the server's {self._adapter or self.model} differs from {new.folder} by {self.gap:.3f} nats a token "
@@ -198,7 +189,7 @@ class ServerSampler:
             "seed": seed,
         }
         if body["max_tokens"] < 1:
-            raise _Rejected(f"a prompt of {len(request.prompt_ids)} tokens does not fit a context of {self.context}")
+            raise Rejected(f"a prompt of {len(request.prompt_ids)} tokens does not fit a context of {self.context}")
         if wanted.stop:
             body["stop"] = list(wanted.stop)
         if wanted.logprob:
@@ -226,7 +217,7 @@ class ServerSampler:
         if self._ids_prompt:
             try:
                 return self._chosen({**body, "prompt": list(request.prompt_ids)})
-            except _Rejected:
+            except Rejected:
                 if self.vllm:
                     raise
         answer = self._chosen({**body, "prompt": self._tokens.written(request.prompt_ids)})
@@ -234,11 +225,11 @@ class ServerSampler:
         return answer
 
     def _chosen(self, body: Mapping[str, Any]) -> "_Choice":
-        choice: _Choice = self._send("POST", "/v1/completions", body, read=_choice)
+        choice: _Choice = self._link.send("POST", "/v1/completions", body, read=_choice)
         try:
             choice.text.encode()
         except UnicodeEncodeError as error:
-            raise _Rejected(f"the server's text is no Unicode text: {error}") from error
+            raise Rejected(f"the server's text is no Unicode text: {error}") from error
         return choice
 
     def _score(self, sequence: Scored) -> tuple[float, ...]:
@@ -260,44 +251,7 @@ class ServerSampler:
         return float(told[f"token_id:{token}"])
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        return self._send("POST", path, body)
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: Mapping[str, Any] | None = None,
-        read: Callable[[Any], Any] = lambda said: said,
-    ) -> Any:
-        """Send and return the answer as `read` makes it.
-
-        What may pass (no connection, 429, 5xx, an answer that `read` can't make sense of) is tried again after a while.
-        """
-        for attempt in range(self._tries):
-            if attempt:
-                time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
-            try:
-                answer = self._client.request(method, path, json=body)
-            except httpx.TransportError as error:
-                trouble = f"{type(error).__name__}: {error}"
-                continue
-            if answer.status_code == 429 or answer.status_code >= 500:
-                trouble = f"{answer.status_code}: {answer.text[:300]}"
-                continue
-            try:
-                said = read(_content(answer))
-            except SelftrainError:
-                raise
-            except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-                trouble = f"an answer that makes no sense ({type(error).__name__}: {error}): {answer.text[:200]!r}"
-                continue
-            pulse.beat()
-            return said
-        raise EngineError(f"no answer from {self._client.base_url}{path} in {self._tries} tries; last: {trouble}")
-
-
-class _Rejected(EngineError):
-    """The request itself can't be answered: the server found it wrong (status 400 or 422), or its answer is no text."""
+        return self._link.send("POST", path, body)
 
 
 class _Choice(NamedTuple):
@@ -326,18 +280,6 @@ def _choice(said: Any) -> _Choice:
 def _models(said: Any) -> list[dict[str, Any]]:
     """Read the list of models."""
     return [{**each, "id": str(each["id"])} for each in said["data"]]
-
-
-def _content(answer: httpx.Response) -> Any:
-    """Return an answer's JSON (its text where it is none), or raise what its status says."""
-    told = f"{answer.request.url} says {answer.status_code}: {answer.text[:300]}"
-    if answer.status_code in (401, 403):
-        raise ConfigError(f"{told}; set sampler.api_key or OPENAI_API_KEY")
-    if answer.status_code == 404:
-        raise ConfigError(f"{told}; check sampler.url and sampler.model (adapters need a vLLM server set up for them)")
-    if answer.is_error:
-        raise _Rejected(told)
-    return answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
 
 
 def checked(settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

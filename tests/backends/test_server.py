@@ -13,13 +13,17 @@ from typing import Any
 import httpx
 import pytest
 
-from selftrain.backends import checkpoints, server
+from selftrain import pulse
+from selftrain.backends import checkpoints, server_link
 from selftrain.backends.server import ServerSampler
 from selftrain.backends.tokens import Tokenizer
 from selftrain.backends.trainer import TrlTrainer
 from selftrain.errors import ConfigError, EngineError
-from selftrain.lab import Request, Sampling, Scored, TrainJob
+from selftrain.lab import Completion, Request, Sampling, Scored, TrainJob
+from selftrain.records import JsonValue, seed_of
 from tests.backends import tiny
+from tests.faults.stub_server import serving
+from tests.killing import waited
 
 Answer = Callable[[str, dict[str, Any]], tuple[int, dict[str, Any]]]
 
@@ -98,7 +102,7 @@ def test_a_server_without_ids_is_asked_in_text_and_its_answers_are_marked(folder
 def test_a_busy_server_is_asked_again_and_a_dead_one_is_an_error(
     folder: Path, plain: Plain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(server_link, "FIRST_WAIT", 0.01)
     sampler = ServerSampler(folder, settings={"url": plain.url, "context": 128, "tries": 4})
     ask = Request(id="r", prompt_ids=(5, 6), sampling=Sampling())
     plain.troubles = 3
@@ -106,13 +110,99 @@ def test_a_busy_server_is_asked_again_and_a_dead_one_is_an_error(
     plain.troubles = 99
     with pytest.raises(EngineError, match=r"4 tries; last: 503: .*busy"):
         next(sampler.sample([ask], seed=0))
-    plain.troubles, plain.key = 0, "secret"
+    sampler.close()
+
+
+def test_a_request_that_the_server_refuses_says_what_to_do_or_fails_alone(folder: Path, plain: Plain) -> None:
+    sampler = ServerSampler(folder, settings={"url": plain.url, "context": 128})
+    ask = Request(id="r", prompt_ids=(5, 6), sampling=Sampling())
+    plain.key = "secret"
     with pytest.raises(ConfigError, match="api_key"):
         next(sampler.sample([ask], seed=0))
     (failed,) = sampler.sample([Request(id="long", prompt_ids=(5,) * 128, sampling=Sampling())], seed=0)
     assert failed.finish == "failed"
     assert "does not fit a context of 128" in failed.text
     sampler.close()
+
+
+def asks(count: int) -> list[Request]:
+    return [Request(id=f"r{n}", prompt_ids=(5, 6 + n), sampling=Sampling()) for n in range(count)]
+
+
+def test_closing_hangs_up_on_a_server_that_never_answers(folder: Path) -> None:
+    with serving("silent", times=10**9) as server:
+        sampler = ServerSampler(folder, settings={"url": server.url, "context": 128, "concurrency": 2})
+        answers = sampler.sample(asks(6), seed=0)
+        errors: list[str] = []
+
+        def waits() -> None:
+            with pytest.raises(EngineError) as raised:
+                list(answers)
+            errors.append(str(raised.value))
+
+        waiting = threading.Thread(target=waits, daemon=True)
+        waiting.start()
+        assert waited(lambda: server.tries.total() == 2, 10)
+        began = time.monotonic()
+        ending = threading.Thread(target=sampler.close, daemon=True)
+        ending.start()
+        for each in (ending, waiting):
+            each.join(10)
+        assert errors == ["the sampler was closed while requests were open"]
+        assert time.monotonic() - began < 5
+        assert waited(lambda: server.left == 2, 10)
+        assert server.tries.total() == 2
+        with pytest.raises(EngineError, match="closed"):
+            sampler.sample(asks(1), seed=0)
+
+
+def test_so_does_interrupting_one_that_starts(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        errors: list[str] = []
+
+        def starts() -> None:
+            with pytest.raises(EngineError) as raised:
+                ServerSampler(folder, settings={"url": f"http://127.0.0.1:{silent.getsockname()[1]}"})
+            errors.append(str(raised.value))
+
+        starting = threading.Thread(target=starts, daemon=True)
+        starting.start()
+        silent.settimeout(30)
+        with silent.accept()[0] as asked:
+            assert asked.recv(3) == b"GET"
+            server_link.end_starting()
+            starting.join(10)
+    assert errors == ["the sampler was closed while requests were open"]
+
+
+def test_a_server_that_answers_nobody_is_waited_for_once_and_not_by_the_watchdog(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_link, "FIRST_WAIT", 0.01)
+    with serving("silent", times=10**9) as server:
+        settings: dict[str, JsonValue] = {"url": server.url, "context": 128, "concurrency": 1}
+        sampler = ServerSampler(folder, settings={**settings, "timeout": 0.3, "tries": 2})
+        shards = [sampler.sample(asks(4), seed=seed) for seed in range(2)]
+        monkeypatch.setattr(pulse, "_last", [time.monotonic() - 1_000])
+        for answers in shards:
+            with pytest.raises(EngineError, match=r"no answer from .*/v1/completions in 2 tries; last: ReadTimeout"):
+                list(answers)
+        assert pulse.silence() < 500
+        assert server.tries.total() == 2
+        sampler.close()
+
+
+def test_one_that_answers_others_is_not_given_up_by_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_link, "FIRST_WAIT", 0.2)
+    with serving("fails for some", times=10**9) as server:
+        settings: dict[str, JsonValue] = {"url": server.url, "context": 128, "concurrency": 6, "tries": 2}
+        sampler = ServerSampler(folder, settings=settings)
+        found: list[Completion] = []
+        with pytest.raises(EngineError, match="in 2 tries; last: 500"):
+            found.extend(sampler.sample(asks(24), seed=0))
+        sampler.close()
+    assert {each.id for each in found} == {each.id for each in asks(24) if seed_of(0, each.id) % 7}
+    assert 0 < len(found) < 24
 
 
 GARBAGE = (b"<html>busy</html>", b"{}", b'{"choices": []}', b'{"choices": [{"text": 5}]}', b"\xff\xfe", b"[]", b"null")
@@ -122,7 +212,7 @@ GARBAGE = (b"<html>busy</html>", b"{}", b'{"choices": []}', b'{"choices": [{"tex
 def test_an_answer_that_makes_no_sense_is_asked_for_again(
     folder: Path, plain: Plain, monkeypatch: pytest.MonkeyPatch, garbage: bytes
 ) -> None:
-    monkeypatch.setattr(server, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(server_link, "FIRST_WAIT", 0.01)
     sampler = ServerSampler(folder, settings={"url": plain.url, "context": 128, "tries": 3})
     ask = Request(id="r", prompt_ids=(5, 6), sampling=Sampling())
     plain.garbage, plain.troubles = garbage, 2

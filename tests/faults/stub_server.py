@@ -27,6 +27,8 @@ class Server:
     def __init__(self, trouble: str = "", times: int = 2) -> None:
         self.trouble, self.times = trouble, times if trouble else 0
         self.tries: Counter[str] = Counter()
+        self.left = 0
+        """Requests whose sender did not wait for the answer."""
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -61,9 +63,12 @@ class Server:
             handler.answer(200, self.reply(body))
         elif self.trouble == "garbage":
             handler.answer(200, GARBAGE[body["seed"] % len(GARBAGE)])
+        elif self.trouble == "silent":
+            handler.rfile.read(1)  # until the other end hangs up
+            self.left += 1
         elif self.trouble == "hangs up":
             handler.connection.close()
-        elif self.trouble == "refuses some" and body["seed"] % 7:
+        elif self.trouble in ("refuses some", "fails for some") and body["seed"] % 7:
             handler.answer(200, self.reply(body))
         else:
             handler.answer(400 if self.trouble == "refuses some" else 500, b'{"error": "no"}')
