@@ -28,6 +28,7 @@ from selftrain.backends.sandbox import open_sandbox
 from selftrain.backends.sandbox_launch import UNSAFE, SandboxError, bubblewrap, unsafe
 from selftrain.errors import EngineError
 from selftrain.installed import TorchBuild, applies, cuda_devices, same_release, torch_build, unmet, version_of
+from selftrain.loop.room import memory_limit
 
 State = Literal["ok", "warn", "fail"]
 
@@ -97,9 +98,8 @@ def _machine() -> Finding:
 
 def _memory() -> Finding:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (text := limit.read_text(encoding="ascii").strip()).isdigit():
-        total = min(total, int(text))
+    limit = memory_limit()
+    total = total if limit is None else min(total, limit)
     what = f"{total / 2**30:.1f} GiB"
     if total < 4 * 2**30:
         return Finding(

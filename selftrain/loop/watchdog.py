@@ -5,6 +5,7 @@ hangs in this process itself can't be ended alone, so then the process ends, wit
 """
 
 import faulthandler
+import logging
 import os
 import sys
 import threading
@@ -16,6 +17,8 @@ from selftrain import pulse
 from selftrain.errors import Blocked, EngineError, SelftrainError
 from selftrain.loop.room import GB, free_memory
 from selftrain.places import free_disk
+
+log = logging.getLogger(__name__)
 
 EVERY = 1.0
 """Seconds between two looks."""
@@ -53,6 +56,7 @@ class Watchdog:
         self._at = ""
         self._found: SelftrainError | None = None
         self._ending: threading.Thread | None = None
+        self._troubles: set[str] = set()
 
     @contextmanager
     def awake(self) -> Iterator["Watchdog"]:
@@ -107,48 +111,86 @@ class Watchdog:
                 self._give_up(found)
 
     def _look(self) -> SelftrainError | None:
-        if pulse.silence() > self._stall:
-            return Stalled(
-                f"{self._at} gave no sign of life for {self._stall:.0f} s (stall_minutes); the end of its log:"
-                f" {_tail(self._root / 'logs') or 'nothing'}"
-            )
-        goes_on = "and the same command goes on"
-        disk, memory = free_disk(self._root), free_memory()
-        if disk < self._disk:
-            return Blocked(
-                f"{self._root} has only {disk / GB:.2f} GB of disk left ({self._disk / GB:.2f} are to stay free,"
-                f" free_disk); stopped during {self._at}: free some, {goes_on}"
-            )
-        if memory is not None and memory < self._memory:
-            return Blocked(
-                f"only {memory / GB:.2f} GB of memory are left ({self._memory / GB:.2f} are to stay free, free_memory);"
-                f" stopped during {self._at}: end something else or use less (sampler.concurrency,"
-                f" per_device_train_batch_size, workers), {goes_on}"
-            )
-        return None
+        """Look at every limit; one that can't be looked at now is tried again, and hides no other."""
+        found: SelftrainError | None = None
+        looks = {"signs of life": self._silent, "the disk": self._short_of_disk, "the memory": self._short_of_memory}
+        for what, look in looks.items():
+            try:
+                found = found or look()
+            except (OSError, ValueError) as error:
+                self._cannot(what, error)
+        return found
+
+    def _cannot(self, what: str, error: Exception) -> None:
+        """Say once what can't be looked at."""
+        text = f"the watchdog cannot look at {what} ({type(error).__name__}: {error}); it goes on trying"
+        if text not in self._troubles:
+            self._troubles.add(text)
+            log.warning(text)
+
+    def _silent(self) -> Stalled | None:
+        if pulse.silence() <= self._stall:
+            return None
+        return Stalled(
+            f"{self._at} gave no sign of life for {self._stall:.0f} s (stall_minutes); the end of its log:"
+            f" {_tail(self._root / 'logs') or 'nothing'}"
+        )
+
+    def _short_of_disk(self) -> Blocked | None:
+        if not self._disk or (disk := free_disk(self._root)) >= self._disk:
+            return None
+        return Blocked(
+            f"{self._root} has only {disk / GB:.2f} GB of disk left ({self._disk / GB:.2f} are to stay free,"
+            f" free_disk); stopped during {self._at}: free some, and the same command goes on"
+        )
+
+    def _short_of_memory(self) -> Blocked | None:
+        if not self._memory or (memory := free_memory()) is None or memory >= self._memory:
+            return None
+        return Blocked(
+            f"only {memory / GB:.2f} GB of memory are left ({self._memory / GB:.2f} are to stay free, free_memory);"
+            f" stopped during {self._at}: end something else or use less (sampler.concurrency,"
+            " per_device_train_batch_size, workers), and the same command goes on"
+        )
 
     def _give_up(self, found: SelftrainError) -> None:
         """End the process: what hangs is code of its own, whose place goes to logs/hangs.log."""
-        stacks = self._root / "logs" / "hangs.log"
-        stacks.parent.mkdir(exist_ok=True)
-        with stacks.open("a") as file:
-            faulthandler.dump_traceback(file)
-        line = " ".join(str(found).split())
-        sys.stderr.write(
-            f"error: {line}; it hangs in selftrain's own process, whose stacks are in {stacks}: the same command goes"
-            " on from what is stored\n"
-        )
-        sys.stderr.flush()
-        os._exit(1)
+        # Nothing that fails here, a full disk say, may keep the process alive.
+        try:
+            line, stacks = " ".join(str(found).split()), self._stacks()
+            if isinstance(found, Blocked):
+                line += f"; what was under way did not end in {self._grace:.0f} s, so the process was ended ({stacks})"
+            else:
+                line += (
+                    f"; it hangs in selftrain's own process ({stacks}): the same command goes on from what is stored"
+                )
+            sys.stderr.write(f"error: {line}\n")
+            sys.stderr.flush()
+        finally:
+            os._exit(3 if isinstance(found, Blocked) else 1)
+
+    def _stacks(self) -> str:
+        """Write down where every thread is; return where that lies."""
+        path = self._root / "logs" / "hangs.log"
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with path.open("a") as file:
+                faulthandler.dump_traceback(file)
+        except OSError as error:
+            return f"its stacks cannot be written to {path}: {error.strerror}"
+        return f"its stacks are in {path}"
 
 
 def _tail(logs: Path) -> str:
     """The last lines of the log that was written to last."""
-    found = [path for path in logs.glob("*.log") if path.stat().st_size] if logs.is_dir() else []
-    if not found:
-        return ""
-    last = max(found, key=lambda path: path.stat().st_mtime)
-    with last.open("rb") as file:
-        file.seek(max(0, last.stat().st_size - 8_192))
-        lines = file.read().decode("utf-8", "replace").rstrip().splitlines()
+    try:
+        found = [path for path in logs.glob("*.log") if path.stat().st_size] if logs.is_dir() else []
+        if not found:
+            return ""
+        last = max(found, key=lambda path: path.stat().st_mtime)
+        with last.open("rb") as file:
+            file.seek(max(0, last.stat().st_size - 8_192))
+            lines = file.read().decode("utf-8", "replace").rstrip().splitlines()
+    except OSError as error:  # the stall is to be told whatever becomes of the logs
+        return f"{logs} cannot be read: {error.strerror}"
     return f"{last.name}: " + " | ".join(line.strip() for line in lines[-LINES:])
