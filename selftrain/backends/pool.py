@@ -241,18 +241,8 @@ class VerifierPool:
 
     def _work(self, chunk: _Chunk, child: Child | None) -> Child | None:
         """Have a chunk judged; returns the worker, or None if it died of it."""
-        given, child = child, child or self._started()
-        loaded = self._loaded(chunk, child)
-        if loaded is None and given is not None:
-            # It may have died of what it judged before, or for want of memory.
-            self._gone(child)
-            child = self._started()
-            loaded = self._loaded(chunk, child)
-        if not isinstance(loaded, Described):
-            if self._closed:
-                raise EngineError("the verifier pool was closed while it was judging")
-            if loaded is None:
-                loaded = Unloadable(f"verifier {chunk.spec!r}: its process ended while loading it: {_ending(child)}")
+        child, loaded = self._with_verifier(chunk, child)
+        if isinstance(loaded, Unloadable):
             chunk.call.results.put(PluginError(loaded.why))
             if child.returncode is None:
                 return child
@@ -269,6 +259,31 @@ class VerifierPool:
                 self._gone(child)
                 return None
         return child
+
+    def _with_verifier(self, chunk: _Chunk, child: Child | None) -> tuple[Child, Described | Unloadable]:
+        """Return a worker and what it has loaded; one that ends over it, a new one too, is replaced once.
+
+        Raises EngineError if that one is killed as well: the verifier may be in order.
+        """
+        child = child or self._started()
+        loaded = self._loaded(chunk, child)
+        if loaded is None:
+            # It may have died of what it judged before, for want of memory, or by somebody's hand.
+            self._gone(child)
+            child = self._started()
+            loaded = self._loaded(chunk, child)
+        if self._closed:
+            raise EngineError("the verifier pool was closed while it was judging")
+        if loaded is None:
+            why = f"verifier {chunk.spec!r}: its process ended while loading it: {_ending(child)}"
+            if (child.returncode or 0) < 0:
+                self._gone(child)
+                raise EngineError(
+                    f"{why}, and so did the one before; if memory is short end something else or take fewer workers,"
+                    " and the same command goes on"
+                )
+            loaded = Unloadable(why)
+        return child, loaded
 
     def _loaded(self, chunk: _Chunk, child: Child) -> Described | Unloadable | None:
         """Give a chunk to a worker and hear what it has loaded; None if its process ended before it could say."""
@@ -367,9 +382,12 @@ class VerifierPool:
         """End a worker for good."""
         if child is not None:
             with self._lock:
+                known = child in self._children
                 self._children.discard(child)
-            _kill(child)
-            child.close()
+            # Once only: its number may be another process's by now.
+            if known:
+                _kill(child)
+                child.close()
 
 
 def _with_model(args: tuple[Any, ...], model: AskedModel | None) -> tuple[Any, ...]:

@@ -394,3 +394,37 @@ def test_problems_that_differ_by_their_meta_only_are_judged_apart(pool: Verifier
     items = [(problem, replace(sample_of(problem, "a", 0), id=f"{at}")) for at, problem in enumerate(problems)]
     said = {verdict.sample: verdict.status for verdict in pool.verify("regex", items)}
     assert said == {"0": "pass", "1": "fail"}
+
+
+KILLED = """
+import os, signal
+from pathlib import Path
+
+left = Path(__file__).with_suffix(".left")
+count = int(left.read_text())
+left.write_text(str(count - 1))
+if count > 0:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def verify(*, problem, response):
+    return response == problem.answer
+"""
+
+
+@pytest.mark.parametrize("times", [1, 99])
+def test_a_new_worker_that_is_killed_while_it_loads_a_verifier_is_replaced_once(
+    pool: VerifierPool, tmp_path: Path, times: int
+) -> None:
+    path = tmp_path / "killed.py"
+    path.write_text(KILLED)
+    path.with_suffix(".left").write_text(str(times))
+    if times == 1:
+        assert [v.status for v in pool.verify(str(path), items_of(["a"], answer="a"))] == ["pass"]
+    else:
+        # Not the user's mistake: what is killed for want of memory goes on with more of it.
+        with pytest.raises(
+            EngineError, match=r"killed by SIGKILL, and so did the one before.*the same command goes on"
+        ):
+            list(pool.verify(str(path), items_of(["a"], answer="a")))
+    assert [child for child in pool._children if child.returncode is not None] == []
+    assert [v.status for v in pool.verify("exact", items_of(["a"], answer="a"))] == ["pass"]
