@@ -22,7 +22,7 @@ def read_round(store: Store, number: int, first: int | None = None) -> RoundResu
             continue
         metrics += folder.read(Metric, 0)
         decision = next(iter(folder.read(Decision, 0)), decision)
-        written = {each.role: _inside(store, each) for each in folder.read(Checkpoint, 0)}
+        written = {each.role: inside(store, each) for each in folder.read(Checkpoint, 0)}
         checkpoints |= written
         given = {**written, **given}
     return RoundResult(
@@ -34,12 +34,16 @@ def read_round(store: Store, number: int, first: int | None = None) -> RoundResu
     )
 
 
-def _inside(store: Store, checkpoint: Checkpoint) -> Checkpoint:
+def inside(store: Store, checkpoint: Checkpoint) -> Checkpoint:
     """Refuse a checkpoint that lies outside its run: a run from elsewhere could have others' weights freed or taken."""
     place = os.path.normpath(checkpoint.path)
-    if os.path.isabs(place) or place.startswith(".."):
+    home = os.path.realpath(store.root)
+    real = os.path.realpath(os.path.join(home, checkpoint.path))
+    # A link on the way can lead anywhere; selftrain makes none.
+    if os.path.isabs(place) or place.startswith("..") or real != os.path.join(home, place):
         raise StoreError(
-            f"{store.root} names the checkpoint {checkpoint.path!r}, which is outside of it; do not trust this run"
+            f"{store.root} names the checkpoint {checkpoint.path!r}, which is outside of it or behind a link; do not"
+            " trust this run, or put what the link leads to in its place"
         )
     return checkpoint
 

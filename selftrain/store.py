@@ -19,6 +19,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -116,7 +117,7 @@ class Store:
 
     def rounds(self) -> list[int]:
         """Return the numbers of the rounds that have begun, in order."""
-        return sorted(int(path.name[6:]) for path in self.root.glob("round-[0-9]*"))
+        return _numbers(self.root, "round", 2)
 
     def stage(self, round: int, position: int, name: str) -> "StageFolder":
         """Return the folder of a stage."""
@@ -124,7 +125,7 @@ class Store:
 
     def stages(self, round: int) -> dict[str, "StageFolder"]:
         """Return the stages of a round that have begun, by name, in order."""
-        folders = sorted(self.round(round).glob("[0-9][0-9]-*"))
+        folders = sorted(path for path in self.round(round).glob("[0-9][0-9]-*") if path.is_dir())
         return {path.name[3:]: StageFolder(path) for path in folders}
 
     def plan(self, round: int) -> list[dict[str, Any]]:
@@ -154,8 +155,14 @@ class Store:
         return bool(planned) and len(own) >= len(planned) and all(folder.done() for folder in own.values())
 
     def append(self, name: str, line: Json) -> None:
-        """Append one line to a .jsonl file of the run; half a line that a kill has left there goes."""
-        with (self.root / name).open("ab+") as file:
+        """Append one line to a .jsonl file of the run; half a line that a kill has left there goes.
+
+        Raises StoreError for a file that is a link to another.
+        """
+        path = self.root / name
+        if path.is_symlink():
+            raise StoreError(f"{path} is a link, through which nothing is written; delete the link and go on")
+        with open(path, "ab+", opener=_unlinked) as file:
             if file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read() != b"\n":
@@ -211,13 +218,11 @@ class StageFolder:
 
     def check(self) -> None:
         """Raise StoreError if a finished shard is not what was written, or one of a finished stage is gone."""
-        for shard in self.shards():
-            self._check(shard)
+        bare = [shard for shard in self._parts() if not self._check_part(shard)]
         wanted = self._finished().get("content")
         if wanted is not None and wanted != self._content():
-            raise StoreError(
-                f"{self.path} is damaged: its shards are not those that its stage.json tells of; {self._remedy}"
-            )
+            lost = f"{self._part(bare[0]).name} has lost its {seals.MANIFEST}" if bare else "its shards are not those"
+            raise StoreError(f"{self.path} is damaged: {lost} that its stage.json tells of; {self._remedy}")
 
     def settings(self) -> dict[str, Any]:
         """Return what this stage was made with: its key, as plain data."""
@@ -241,8 +246,9 @@ class StageFolder:
         write_text(self.path / "stage.json", json.dumps(seals.sealed(said), indent=1, sort_keys=True) + "\n")
 
     def shards(self) -> list[int]:
-        """Return the numbers of the finished shards, in order."""
-        return sorted(int(path.name[5:]) for path in self.path.glob("part-[0-9]*") if path.suffix != ".unfinished")
+        """Return the numbers of the finished shards, in order; raises StoreError if a finished stage has lost one."""
+        self._check_whole()
+        return self._parts()
 
     def write(self, shard: int, records: Records) -> dict[str, int]:
         """Store a shard's records, all or nothing; return how many of each type."""
@@ -287,7 +293,9 @@ class StageFolder:
 
     def file(self, kind: type[Any], shard: int) -> Path:
         """Return the Parquet file of a shard's records of one type; raises StoreError if the shard is damaged."""
-        self._check(shard)
+        # No manifest: an earlier selftrain's shard, none of this stage's, or one that is lost.
+        if not self._check_part(shard):
+            self._check_whole()
         return self._part(shard) / f"{tables.NAMES[kind]}.parquet"
 
     def count(self, kind: type[Any], shard: int | None = None) -> int:
@@ -299,15 +307,26 @@ class StageFolder:
         """What stage.json holds."""
         return seals.read(self.path / "stage.json", self._remedy) if self.done() else {}
 
-    def _check(self, shard: int) -> None:
+    def _check_part(self, shard: int) -> bool:
+        """Raise StoreError if a shard is not what was written; return whether its manifest is there to tell."""
         part = self._part(shard)
-        # A shard of an earlier selftrain has no manifest.
-        if (part / seals.MANIFEST).exists():
-            seals.check(part, seals.read(part / seals.MANIFEST, self._remedy), self._remedy)
+        if not (part / seals.MANIFEST).exists():
+            return False
+        seals.check(part, seals.read(part / seals.MANIFEST, self._remedy), self._remedy)
+        return True
+
+    def _check_whole(self) -> None:
+        """Raise StoreError if a finished stage has not the shards that it was finished with."""
+        try:
+            told, folder = (self.path / "stage.json").stat(), self.path.stat()
+        except FileNotFoundError:
+            return
+        if not _whole(self.path, (told.st_size, told.st_mtime_ns, told.st_ino, folder.st_mtime_ns)):
+            self.check()
 
     def _content(self) -> str:
         """The hash of all shards' manifests; '' where a shard of an earlier selftrain has none."""
-        manifests = {shard: self._part(shard) / seals.MANIFEST for shard in self.shards()}
+        manifests = {shard: self._part(shard) / seals.MANIFEST for shard in self._parts()}
         if not all(path.exists() for path in manifests.values()):
             return ""
         return digest({str(shard): seals.hashed(path) for shard, path in manifests.items()})
@@ -326,8 +345,31 @@ class StageFolder:
             return ""
         return f" or keep the rounds before in a new one (selftrain fork {run} --from-round {round - 1} --out NEW ...),"
 
+    def _parts(self) -> list[int]:
+        return _numbers(self.path, "part", 5)
+
     def _part(self, shard: int) -> Path:
         return self.path / f"part-{shard:05d}"
+
+
+@lru_cache(maxsize=4096)
+def _whole(stage: Path, signature: tuple[int, ...]) -> bool:
+    """Whether a finished stage has the shards that it was finished with; looked at again when the signature changes."""
+    folder = StageFolder(stage)
+    return folder._finished().get("content") in (None, folder._content())
+
+
+def _numbers(folder: Path, word: str, digits: int) -> list[int]:
+    """Return the numbers of a folder's subfolders that are named as selftrain does it, in order.
+
+    What somebody has put beside them (round-02.bak) is none.
+    """
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        names = {entry.name for entry in entries if entry.is_dir()}
+    numbers = {int(name[len(word) + 1 :]) for name in names if re.fullmatch(rf"{word}-[0-9]+", name)}
+    return sorted(number for number in numbers if f"{word}-{number:0{digits}d}" in names)
 
 
 def differences(stored: Json, asked: Json, prefix: str = "") -> list[str]:

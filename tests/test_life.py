@@ -79,11 +79,11 @@ def test_a_lost_shard_is_missed_by_whoever_reads_it(run: Path, tmp_path: Path) -
     assert not (tmp_path / "model").exists()
     (tmp_path / "lost").rename(train / "part-00000")
     (train.parent / "00-generate" / "part-00000" / "manifest.json").unlink()
-    for command in (("report", run), ("explain", run, "nosuch"), ("reverify", run, "--with", "number")):
-        assert "round-02/00-generate is damaged: part-00000 has lost its manifest.json" in refused(*command)
+    for look in (("report", run), ("explain", run, "nosuch"), ("reverify", run, "--with", "number")):
+        assert "round-02/00-generate is damaged: part-00000 has lost its manifest.json" in refused(*look)
 
 
-def test_what_somebody_puts_aside_in_a_run_is_no_part_of_it(run: Path, tmp_path: Path) -> None:
+def test_what_somebody_puts_aside_in_a_run_is_no_part_of_it(run: Path) -> None:
     (run / "round-02").rename(run / "round-02.bak")
     shutil.copytree(run / "round-01", run / "round-01 (copy)")
     for folder in run.glob("round-01/*"):

@@ -1,6 +1,8 @@
 """A stored file that is not what was written is named and never read."""
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,42 @@ def test_a_finished_stage_that_has_lost_a_shard_is_refused(tmp_path: Path) -> No
     (folder.path / "part-00001").rename(tmp_path / "elsewhere")
     with pytest.raises(StoreError, match="its shards are not those"):
         StageFolder(folder.path).begin({"n": 1})
+
+
+@pytest.mark.parametrize("lost", ["part-00001", "part-00001/manifest.json"])
+def test_who_reads_a_finished_stage_misses_what_it_has_lost(tmp_path: Path, lost: str) -> None:
+    folder = stored(tmp_path / "run")
+    assert folder.count(Pick) == 18
+    # In a copy: what was found whole is not looked at again by the same process.
+    copied = StageFolder(Path(shutil.copytree(tmp_path / "run", tmp_path / "copy")) / "round-01" / "01-select")
+    victim = copied.path / lost
+    if victim.is_dir():
+        shutil.rmtree(victim)
+    else:
+        victim.unlink()
+    looks: list[Callable[[], object]] = [
+        copied.shards,
+        lambda: copied.read(Pick, 1),
+        lambda: copied.files(Pick),
+        lambda: copied.columns(Pick, ["sample"]),
+        lambda: copied.count(Pick),
+        lambda: copied.file(Pick, 1),
+    ]
+    for look in looks:
+        with pytest.raises(
+            StoreError, match=r"01-select is damaged: .* that its stage.json tells of; delete .*round-01"
+        ):
+            look()
+    assert len(copied.read(Pick, 0)) == 9
+
+
+def test_what_is_lost_while_a_process_reads_is_missed_too(tmp_path: Path) -> None:
+    folder = stored(tmp_path)
+    assert folder.shards() == [0, 1]
+    assert folder.read(Pick, 2) == []
+    (folder.path / "part-00001").rename(folder.path / "part-00001.old")
+    with pytest.raises(StoreError, match="its shards are not those"):
+        folder.shards()
 
 
 def test_what_an_earlier_selftrain_wrote_is_read(tmp_path: Path) -> None:

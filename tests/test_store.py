@@ -164,6 +164,10 @@ def test_a_link_in_a_run_leads_nobody_out_of_it(tmp_path: Path) -> None:
     write_text(store.root / "report.html", "page")
     assert outside.read_text() == "mine"
     assert (store.root / "report.html").read_text() == "page"
+    (store.root / "events.jsonl").symlink_to(outside)
+    with pytest.raises(StoreError, match=r"events.jsonl is a link"):
+        store.append("events.jsonl", {"a": 1})
+    assert outside.read_text() == "mine"
 
 
 @pytest.mark.parametrize(
@@ -189,6 +193,27 @@ def test_rounds_and_stages_are_listed_in_order(tmp_path: Path) -> None:
         store.stage(number, position, name).begin({})
     assert store.rounds() == [0, 2, 10]
     assert list(store.stages(2)) == ["generate", "verify"]
+
+
+def test_what_lies_beside_rounds_and_shards_is_none(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = store.stage(2, 1, "select")
+    folder.begin({})
+    folder.write(3, {Pick: [pick(1)]})
+    for name in ("round-02.bak", "round-3", "round-04 (copy)", "round-x", "round-٣٣"):
+        shutil.copytree(tmp_path / "round-02", tmp_path / name)
+    for name in ("part-00003.old", "part-3", "part-00004.unfinished", "part-"):
+        shutil.copytree(folder.path / "part-00003", folder.path / name)
+    for stray in (tmp_path / "round-05", tmp_path / "round-02" / "02-build", folder.path / "part-00005"):
+        stray.write_text("no folder")
+    assert store.rounds() == [2]
+    assert list(store.stages(2)) == ["select"]
+    assert folder.shards() == [3]
+    folder.finish({"pick": 1})
+    assert folder.columns(Pick, ["sample"]).num_rows == 1
+    assert Store(tmp_path / "nowhere").rounds() == []
+    store.stage(100, 0, "select").begin({})
+    assert store.rounds() == [2, 100]
 
 
 def test_a_text_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

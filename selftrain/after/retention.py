@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from selftrain import seals
 from selftrain.errors import ConfigError
-from selftrain.history import read_history
+from selftrain.history import inside, read_history
 from selftrain.records import Checkpoint
 from selftrain.round import History
 from selftrain.store import StageFolder, Store, write_text
@@ -152,7 +152,7 @@ def _trained(store: Store) -> Iterator[tuple[int, StageFolder, Checkpoint]]:
     for number in store.rounds():
         for name, folder in store.stages(number).items():
             if (number, name) != (0, "base"):
-                yield from ((number, folder, each) for each in folder.read(Checkpoint, 0))
+                yield from ((number, folder, inside(store, each)) for each in folder.read(Checkpoint, 0))
 
 
 def _files(checkpoint: Path) -> Sequence[Path]:

@@ -82,7 +82,7 @@ def _name(run: Listed, folder: Path) -> str:
 
 def _roots(folder: Path, deep: int) -> Iterator[Path]:
     """The folders that hold a run, or look as if they had."""
-    if (folder / "run.yaml").exists() or any(folder.glob("round-[0-9][0-9]")):
+    if Store(folder).exists() or Store(folder).rounds():
         yield folder
         # A run's own folders hold no runs but its controls.
         folder = folder / "controls"

@@ -6,10 +6,12 @@ import os
 import pickle
 import shutil
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from selftrain.backends import checkpoints, models, tokens
 from selftrain.cli.console import JOINERS
@@ -170,21 +172,45 @@ def copy(run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(run, tmp_path / "run"))
 
 
-@pytest.mark.parametrize("command", [("status",), ("report",), ("explain", "x"), ("export", "--to", "new"), ("gc",)])
+OWN: dict[str, dict[str, Any]] = {
+    "recipe": {"recipe": "run/evil.py"},
+    "verifier": {"verifier": '{"name": "run/evil.py"}'},
+    "control": {"verify": {"by": "run/evil.py"}, "control": {"name": "shuffled", "figures": {"rounds": 1}}},
+    "rows": {"data": {"name": "./run/rows.jsonl"}, "pool": 3, "valid": 0, "test": 0, "draw": None},
+}
+"""Where a run.yaml can name a program."""
+FORK = ("fork", "--from-round", "0", "--out", "new")
+EXPORT = ("export", "--to", "new")
+
+
+@pytest.mark.parametrize(
+    ("own", "command"),
+    [
+        *(("recipe", each) for each in (("status",), ("report",), ("explain", "x"), EXPORT, ("gc",), FORK)),
+        *(("control", each) for each in (("report",), EXPORT, FORK)),
+        *((own, each) for own in ("verifier", "rows") for each in (FORK, ("eval", "nano", "--like"))),
+    ],
+)
 def test_looking_at_a_run_executes_nothing_that_lies_in_it(
-    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, command: tuple[str, ...]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     mark = tmp_path / "mark"
     (copy / "evil.py").write_text(f"import os\nos.mkdir({str(mark)!r})\n")
-    text = (copy / "run.yaml").read_text()
-    assert "recipe: rest_em" in text
-    (copy / "run.yaml").write_text(text.replace("recipe: rest_em", "recipe: run/evil.py") + "verifier: run/evil.py\n")
+    asked = ("How many legs have three cats?", "Which colour is grass in spring?", "Where does the sun go down?")
+    rows = [json.dumps({"prompt": each, "answer": "x", "verifier": "run/evil.py"}) for each in asked]
+    (copy / "rows.jsonl").write_text("\n".join(rows))
+    told = yaml.safe_load((copy / "run.yaml").read_text())
+    assert told["recipe"] == "rest_em"
+    (copy / "run.yaml").write_text(yaml.safe_dump({**told, **OWN[own]}, sort_keys=False))
     for path in copy.glob("round-*/plan.json"):
         path.write_text(json.dumps({"stages": [{"@": "evil:Thing", "name": "evil"}]}))
-    answer = call(command[0], "run", *command[1:])
+    # `eval` names the run last.
+    answer = call(*command, "run") if command[0] == "eval" else call(command[0], "run", *command[1:])
     assert answer.code in (0, 2), answer
     assert not mark.exists()
+    if command[0] in ("fork", "eval"):
+        assert "run/evil.py is a program in the run's own folder" in answer.err
 
 
 @pytest.mark.parametrize("path", ["../outside", "/tmp/outside", "round-00/../../outside"])
@@ -206,6 +232,35 @@ def test_a_checkpoint_that_lies_outside_its_run_is_refused(copy: Path, tmp_path:
     ):
         assert "outside" in refused(*command)
     assert (outside / "model.safetensors").read_bytes() == b"somebody's weights"
+
+
+def test_a_checkpoint_of_a_stage_that_no_plan_names_is_refused_too(copy: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "outside" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"somebody's weights")
+    written = Store(copy).stages(1)["train"].read(Checkpoint, 0)[0]
+    stage = Store(copy).stage(1, 20, "more")
+    stage.begin({})
+    stage.write(0, {Checkpoint: [replace(written, path="../outside")]})
+    assert "is outside of it" in refused("gc", copy, "--yes")
+    assert weights.exists()
+
+
+def test_a_checkpoint_behind_a_link_is_neither_freed_nor_exported(tmp_path: Path) -> None:
+    patient: dict[str, Any] = {"gate.patience": 9}
+    run, outside = make_run(tmp_path / "run", rounds=3, **patient), tmp_path / "outside"
+    for folder in run.glob("round-*/*-train/checkpoint"):
+        (folder / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "alias").symlink_to(run)
+    # The run itself may lie behind one.
+    told = json.loads(call("gc", tmp_path / "alias", "--json").out)
+    freed = next(each for each in told["checkpoints"] if not each["kept"])
+    (run / freed["path"]).rename(outside)
+    (run / freed["path"]).symlink_to(outside)
+    for command in (("gc", run, "--yes"), ("export", run, "--to", tmp_path / "new", "--round", freed["round"])):
+        assert "behind a link" in refused(*command)
+    assert (outside / "model.safetensors").read_bytes() == b"weights"
+    assert not (outside / "collected.json").exists()
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "/x", ".hidden", "", "a b", "x" * 100, "a\nb"])
