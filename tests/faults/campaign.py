@@ -46,7 +46,7 @@ def tried(case: Case, stand: Stand) -> dict[str, Any]:
     """Try one fault; what it came to, and whether that is as it must be."""
     began = time.monotonic()
     try:
-        outcome, well = case.attempt(stand), True
+        outcome, well = case.tried(stand), True
     except Exception as error:  # one fault's trouble must not hide the others
         outcome, well = f"{type(error).__name__}: {error}", False
     if well:

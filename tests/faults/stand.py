@@ -22,6 +22,8 @@ FINISHED = (0, 3)
 """Exit codes of a finished run: 3 where no round was better."""
 PATIENCE = 300.0
 """Seconds after which a command counts as hanging."""
+ENDS = ("error: ", "interrupted;")
+"""How the line begins that says of a command's end."""
 
 
 class Wrong(AssertionError):
@@ -38,7 +40,8 @@ class Ended(NamedTuple):
     @property
     def line(self) -> str:
         """What it said of its end, in one line."""
-        return (self.err.strip().splitlines() or [""])[0]
+        lines = self.err.strip().splitlines() or [""]
+        return next((line for line in lines if line.startswith(ENDS)), lines[0])
 
 
 @dataclass
@@ -104,7 +107,7 @@ def run(
     flag.unlink(missing_ok=True)
     more = {**(injection.environment(flag) if injection else {}), **(environment or {})}
     ended = called(command(module, out, *settings), more)
-    if injection and injection.call != "time" and not flag.exists():
+    if injection and not flag.exists():
         raise Wrong(f"nothing was disturbed: {ended.code} {ended.line}")
     return ended
 
@@ -136,20 +139,18 @@ def started(arguments: Sequence[str], environment: Mapping[str, str] | None = No
 
 
 def clear(ended: Ended) -> None:
-    """Raise Wrong if a run did not end in order: finished, killed, or with one line and a code that say how."""
-    if ended.code in (-signal.SIGKILL, -signal.SIGTERM):
-        return
-    if "bug in selftrain" in ended.err or any(line.startswith("Traceback") for line in ended.err.splitlines()):
+    """Raise Wrong if a run did not end in order: finished without an error, killed, or with one line that says how."""
+    lines = ended.err.splitlines()
+    if "bug in selftrain" in ended.err or any(line.startswith("Traceback") for line in lines):
         raise Wrong(f"a traceback: {ended.code} {ended.err[-1500:]}")
-    lines = [line for line in ended.err.strip().splitlines() if line]
-    if ended.code == 130:
-        if not any(line.startswith("interrupted;") for line in lines):
-            raise Wrong(f"code 130 without a word: {ended}")
-    elif ended.code in (1, 2, 3):
-        if len([line for line in lines if line.startswith("error: ")]) != 1:
-            raise Wrong(f"not one line: {ended.code} {ended.err[-1000:]}")
-    elif ended.code != 0:
+    begins: dict[int, tuple[str, ...]] = dict.fromkeys((1, 2, 3), ENDS[:1])
+    begins |= {130: ENDS[1:], 0: (), -signal.SIGKILL: ()}
+    if ended.code not in begins:
         raise Wrong(f"exit code {ended.code}: {ended.err[-1000:]}")
+    said = [line for line in lines if line.startswith(ENDS)]
+    right = begins[ended.code]
+    if len(said) != len(right) or not all(line.startswith(right) for line in said):
+        raise Wrong(f"it ended with {ended.code} and {len(said)} such lines: {ended.err[-1000:]}")
 
 
 def resumed(module: str, out: Path, *settings: str, reference: Path | None, strict: bool = True) -> None:

@@ -1,14 +1,17 @@
 """Some of the injected faults; `make faults` injects them all."""
 
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.faults import oracle
 from tests.faults.campaign import chosen_by, every_case
+from tests.faults.case import Came, Case
 from tests.faults.injection import Injection
 from tests.faults.small_cases import damage, settled
-from tests.faults.stand import SMALL, Stand, Wrong, resumed, run
+from tests.faults.stand import SMALL, Ended, Stand, Wrong, clear, resumed, run
 
 SLOW = (
     "SIGKILL of the controller: between a shard's manifest and its rename",
@@ -22,6 +25,7 @@ SLOW = (
     "manifest.json cut off: round-01/00-generate",
     "stage.json a bit flipped: ",
     "server: garbage: the first two tries",
+    "clock jumps back a day: at its look number 20",
 )
 
 
@@ -31,8 +35,7 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Stand:
 
 
 def attempt(stand: Stand, beginning: str) -> None:
-    case = chosen_by(beginning)
-    outcome = case.attempt(stand)
+    outcome = chosen_by(beginning).tried(stand)
     if outcome.startswith("skipped"):
         pytest.skip(outcome)
 
@@ -51,7 +54,7 @@ def test_problems_that_were_half_written_are_written_to_the_end(stand: Stand) ->
     """The same command said "Directory not empty", with a traceback, before it looked what was there."""
     reference, out = stand.reference(SMALL), stand.fresh()
     kill = Injection(call="rename", match=r"00-problems/part-\d+\.unfinished$", when="after", do="kill", k=3)
-    assert settled(SMALL, run(SMALL, out, injection=kill), out, reference).startswith("killed; ")
+    assert settled(SMALL, run(SMALL, out, injection=kill), out, reference).words.startswith("killed; ")
 
 
 def test_the_oracle_sees_what_it_is_there_for(stand: Stand) -> None:
@@ -90,11 +93,44 @@ def test_a_sabotaged_resume_is_caught(stand: Stand) -> None:
         run(SMALL, stand.begun(SMALL, ""), injection=nothing)
 
 
+@pytest.mark.parametrize(
+    ("code", "said", "trouble"),
+    [
+        (1, "error: no disk\nerror: no disk", "1 and 2 such lines"),
+        (1, "no disk", "1 and 0 such lines"),
+        (1, "interrupted; the same command goes on", "1 and 1 such lines"),
+        (0, "error: no disk", "0 and 1 such lines"),
+        (0, "Traceback (most recent call last):", "a traceback"),
+        (-signal.SIGKILL, "error: no disk", "and 1 such lines"),
+        (-signal.SIGTERM, "", "exit code -15"),
+        (130, "", "130 and 0 such lines"),
+        (70, "error: no disk", "exit code 70"),
+    ],
+)
+def test_an_end_without_order_is_caught(code: int, said: str, trouble: str) -> None:
+    with pytest.raises(Wrong, match=trouble):
+        clear(Ended(code, "", f"warning: all is well\n{said}\n"))
+
+
+def ends(code: int) -> Callable[[Stand], Came]:
+    """An attempt that comes to this."""
+    return lambda stand: Came(code, "")
+
+
+def test_an_end_that_is_not_the_promised_one_is_caught(stand: Stand) -> None:
+    for ended, promised in ((1, "0"), (3, "0"), (130, "0")):
+        with pytest.raises(Wrong, match=f"exit code {ended}, where {promised} is promised"):
+            Case("SIGKILL of the worker", "", "nano", ends(ended)).tried(stand)
+    with pytest.raises(Wrong, match="exit code 2, where 1 or 3 is promised"):
+        Case("disk full", "", "small", ends(2), (1, 3)).tried(stand)
+
+
 def test_there_are_two_hundred_faults_each_with_a_name_of_its_own() -> None:
     cases = every_case()
     assert len(cases) >= 200
     names = [(case.fault, case.point, case.run) for case in cases]
     assert len(set(names)) == len(names)
+    assert all(case.right for case in cases)
     assert {case.run for case in cases} >= {"small", "nano", "server"}
     assert [case[:3] for case in every_case()] == [case[:3] for case in cases]
     assert Path(__file__).with_name("oracle.py").read_text().count("selftrain") == 0

@@ -7,6 +7,7 @@ standard library are wrapped here, in every process that inherits the environmen
 import builtins
 import errno
 import io
+import itertools
 import json
 import os
 import re
@@ -47,7 +48,7 @@ class Injection:
     def __init__(self, said: dict[str, Any]) -> None:
         self.role, self.call, self.match = said["role"], said["call"], re.compile(said["match"])
         self.k, self.when, self.do, self.flag = said["k"], said["when"], said["do"], said["flag"]
-        self.count = 0
+        self.calls = itertools.count(1)
 
     def due(self, arguments: tuple[Any, ...], mode: str) -> bool:
         """Whether this call is the one; it is so once in all processes of a run together."""
@@ -57,8 +58,8 @@ class Injection:
             return False
         if not meant or (self.call == "open" and not set(mode) & set("wax+")):
             return False
-        self.count += 1
-        if self.count != self.k:
+        # One step for all threads: no number is counted twice, none left out.
+        if next(self.calls) != self.k:
             return False
         try:
             os.close(REAL["os_open"](self.flag, os.O_CREAT | os.O_EXCL))
@@ -109,22 +110,20 @@ REAL: dict[str, Any] = {
 
 def install(said: dict[str, Any]) -> None:
     """Wrap the call that is meant."""
-    if said["call"] == "time":
-        calls = [0]
-
-        def back() -> float:
-            calls[0] += 1
-            return float(REAL["time"]()) - (86_400.0 if calls[0] >= said["k"] else 0.0)
-
-        time.time = back
-        return
     injection = Injection(said)
     real = REAL[said["call"]]
+    jumped = [False]
+
+    def back() -> float:
+        jumped[0] = jumped[0] or injection.due((), "")
+        return float(real()) - 86_400.0 * jumped[0]
 
     def wrapped(*arguments: Any, **named: Any) -> Any:
         return injection.wrapped(real, arguments, named)
 
-    if said["call"] == "open":
+    if said["call"] == "time":
+        time.time = back
+    elif said["call"] == "open":
         builtins.open = io.open = wrapped
     else:
         setattr(os, said["call"], wrapped)
