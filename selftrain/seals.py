@@ -27,7 +27,8 @@ def hashed(path: Path) -> str:
     return _hashed(path, (found.st_size, found.st_mtime_ns, found.st_ino))
 
 
-@lru_cache(maxsize=4096)
+# A large run has some ten thousand files; one that falls out is read again at every look.
+@lru_cache(maxsize=1 << 15)
 def _hashed(path: Path, signature: Signature) -> str:
     """What has the size, time and inode that it had is not read again; the signature is there for the cache."""
     with path.open("rb") as file:
