@@ -283,7 +283,7 @@ def _no_hub(stand: Stand) -> Came:
 
 
 def _servers() -> Iterator[Case]:
-    for trouble in ("500", "slow", "garbage", "hangs up"):
+    for trouble in ("500", "slow", "silent", "garbage", "hangs up"):
         served, dead = partial(_served, trouble=trouble), partial(_dead, trouble=trouble)
         yield Case(f"server: {trouble}", "the first two tries of every request", "server", served, (0,))
         yield Case(f"server: {trouble}", "for good", "server", dead, (1,))
