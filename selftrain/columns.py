@@ -60,9 +60,15 @@ class Columns:
         return found
 
     def _verifier(self, row: FileRow, answer: str | None) -> str:
-        if self.verifier is None or self.verifier in row.values:
-            return self._text(row, "verifier", self.verifier) or own_verifier(answer)
-        return self.verifier
+        if self.verifier is not None and self.verifier not in row.values:
+            return self.verifier
+        named = self._text(row, "verifier", self.verifier)
+        if named and ".py" in named:
+            # Data may come from anywhere: what it says is never executed.
+            raise DataError(
+                f"{row.where} names the verifier {named!r}, a program, which data can't; say verifier=FILE.py"
+            )
+        return named or own_verifier(answer)
 
     def _text(self, row: FileRow, name: str, column: str | None) -> str | None:
         if column is None and name not in row.values:

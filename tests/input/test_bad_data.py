@@ -53,6 +53,11 @@ FILES: dict[str, tuple[str, str | bytes, str]] = {
         "it can be system, user, assistant, tool",
     ),
     "a row without the column": ("a.jsonl", first('{"qestion": "x", "gold": 1}'), "did you mean qestion?"),
+    "a verifier that is a program": (
+        "a.jsonl",
+        first('{"question": "x", "gold": "1", "verifier": "{\\"name\\": \\"./evil.py\\"}"}'),
+        "a program, which data can't",
+    ),
     "one id for two problems": ("a.jsonl", ROWS.replace("{", '{"id": "same", '), "is that of another problem"),
     "too few rows": ("a.jsonl", ROWS.splitlines()[0], "ask for fewer"),
     "CSV of nothing": ("a.csv", "", "is empty"),
