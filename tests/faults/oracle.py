@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
+UNREADABLE = "events.jsonl has a line that is no JSON"
 VOLATILE = {"verdicts": ("seconds",)}
 """Columns that two equal runs differ in."""
 
@@ -124,10 +125,20 @@ def _keys(root: Path) -> list[str]:
 
 
 def _events(root: Path) -> list[str]:
-    """Each stage is told to be done at most once."""
-    lines = (root / "events.jsonl").read_text().splitlines() if (root / "events.jsonl").exists() else []
-    told = Counter((event["round"], event["stage"]) for event in map(json.loads, lines) if "stage" in event)
-    return [f"events.jsonl tells {times} times that {stage} is done" for stage, times in told.items() if times > 1]
+    """Each line is whole, and each stage is told to be done at most once."""
+    path = root / "events.jsonl"
+    found, told = [], Counter[tuple[int, str]]()
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            found.append(f"{UNREADABLE}: {line[:100]}")
+            continue
+        if "stage" in event:
+            told[event["round"], event["stage"]] += 1
+    return found + [
+        f"events.jsonl tells {times} times that {stage} is done" for stage, times in told.items() if times > 1
+    ]
 
 
 def _compared(root: Path, reference: Path, strict: bool) -> list[str]:

@@ -195,7 +195,11 @@ def refused_or_redone(module: str, out: Path, victim: Path, reference: Path, *se
     ended = run(module, out, *settings)
     clear(ended)
     if ended.code in FINISHED and oracle.finished(out):
-        if faults := oracle.wrong(out, reference):
+        faults = oracle.wrong(out, reference)
+        if victim.name == "events.jsonl":
+            # Nothing is read from it: what was damaged there stays.
+            faults = [each for each in faults if not each.startswith(oracle.UNREADABLE)]
+        if faults:
             raise Wrong(f"it was read: {faults[:3]}")
         return Came(0, "made again, tables equal")
     named = victim.name if victim.parent == out or victim.is_relative_to(out) else victim.parent.name

@@ -78,6 +78,9 @@ def test_the_oracle_sees_what_it_is_there_for(stand: Stand) -> None:
     file.unlink()
     file.write_bytes(content)
     assert [each for each in oracle.redone(before, out) if "was written again" in each]
+    with (out / "events.jsonl").open("a") as lines:
+        lines.write('{"round": 1, "sta')
+    assert [each for each in oracle.wrong(out) if each.startswith(oracle.UNREADABLE)]
     (out / "round-01" / "00-generate" / "stage.json").unlink()
     assert "round-01/00-generate is not done" in oracle.wrong(out)
 
