@@ -143,7 +143,8 @@ def _outranked(recipe: Recipe, layers: Sequence[Mapping[str, Any]], rest: dict[s
     """Take a preset's training arguments that the recipe sets itself out of `rest`; return them for other stages."""
     preset, *later = layers
     said = {key for layer in later for key in layer}
-    said_in_full = {f"trainer.{key}" for layer in later for key in (layer.get("trainer") or {})} | said
+    mappings = [each for each in (layer.get("trainer") for layer in later) if isinstance(each, Mapping)]
+    said_in_full = {f"trainer.{key}" for each in mappings for key in each} | said
     own = {
         stage.name: getattr(stage, "settings", {})
         for stage in (*recipe.before, *recipe.given(), *recipe.after)
