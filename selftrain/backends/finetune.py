@@ -141,6 +141,9 @@ def _begun(job: TrainJob, model: Path, work: Path, progress: Progress, longest: 
     except SelftrainError:
         raise
     except (ValueError, TypeError, ImportError) as error:
+        if isinstance(error, ImportError) and error.path:
+            # A library that is there and can't be mapped, for want of memory say, is no argument's fault.
+            raise
         traceback.print_exc()
         if not _last_complete(work):
             # Nothing is lost, and nothing stands in the way of the same stage with other arguments.

@@ -91,6 +91,8 @@ def load(folder: Path) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except MemoryError:  # nothing that another model would mend
+        raise
     except Exception as error:  # tokenizers raises a bare Exception for a damaged file
         raise ModelError(f"{folder} has no tokenizer that loads: {first_line(error)}") from error
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from selftrain.backends import checkpoints
+from selftrain.backends import checkpoints, tokens
 from selftrain.backends.tokens import Tokenizer
 from selftrain.errors import ModelError
 from selftrain.records import Message
@@ -82,3 +82,14 @@ def test_threads_may_share_it(folder: Path) -> None:
 def test_a_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no tokenizer that loads"):
         Tokenizer(tmp_path)
+
+
+def test_want_of_memory_is_not_the_tokenizers_fault(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    def short(*given: object, **more: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", short)
+    with pytest.raises(MemoryError):
+        tokens.load(folder)
