@@ -121,7 +121,7 @@ def table(found: list[dict[str, Any]], about: dict[str, Any]) -> Iterator[str]:
     minutes = sum(each["seconds"] for each in found) / 60
     where = f"{about['cores']} cores of {about['processor']}"
     yield f"`make faults`, begun at commit {about['commit']}: {len(found)} faults, {len(wrong)} of them not as they"
-    yield f"must be; {minutes:.0f} minutes of trials, three at a time, on {where}, beside other work."
+    yield f"must be; {minutes:.0f} minutes of trials, three at a time, on {where}."
     yield "docs/reliability.md says what is checked after each."
     later = Counter(each["commit"] for each in found if each["commit"] != about["commit"])
     if later:
