@@ -17,7 +17,7 @@ from selftrain.loop.keys import decoded, encoded, stage_key
 from selftrain.loop.pipeline import Task, run_pipeline
 from selftrain.loop.watchdog import Stalled, Watchdog
 from selftrain.recipe import Recipe, Stage, baseline, expanded
-from selftrain.records import Decision, Json, Pick, Problem, Quarantined, Sample, Setting, Verdict
+from selftrain.records import Decision, Json, Metric, Pick, Problem, Quarantined, Sample, Setting, Verdict
 from selftrain.round import GIVEN, PROBLEMS, History, Part, Round, RoundResult
 from selftrain.store import Records, StageFolder, Store, differences, write_text
 from selftrain.verification.breaker import Breaker
@@ -86,6 +86,7 @@ class Controller:
         self.limits = limits
         self.started = time.monotonic()
         self.tokens = 0
+        self.metrics: dict[int, tuple[Metric, ...]] = {}
         self.splits = shard_splits(store.stage(0, 0, PROBLEMS))
 
     def go(self) -> tuple[History, str]:
@@ -179,7 +180,7 @@ class Controller:
             self._limit()
             self._segment(round, segment)
         result = read_round(self.store, number)
-        self._write_metrics()
+        self._write_metrics(result)
         self.ended(result)
         return result
 
@@ -296,13 +297,16 @@ class Controller:
             drawn[shard].append(position)
         return {shard: tuple(sorted(positions)) for shard, positions in sorted(drawn.items())}
 
-    def _write_metrics(self) -> None:
+    def _write_metrics(self, result: RoundResult) -> None:
         """One line per metric, made anew from the tables so that a resumed run has each once."""
-        lines = []
+        self.metrics[result.number] = result.metrics
         for number in self.store.rounds():
-            for metric in read_round(self.store, number).metrics:
-                lines.append(json.dumps({"round": number, **asdict(metric)}))
-        write_text(self.store.root / "metrics.jsonl", "".join(line + "\n" for line in lines))
+            # Each round is read once: a run of hundreds would else read all of them after each.
+            if number not in self.metrics:
+                self.metrics[number] = read_round(self.store, number).metrics
+        told = [(number, asdict(each)) for number in sorted(self.metrics) for each in self.metrics[number]]
+        text = "".join(json.dumps({"round": number, **metric}) + "\n" for number, metric in told)
+        write_text(self.store.root / "metrics.jsonl", text)
 
     @staticmethod
     def _label(round: Round, stage: Stage) -> str:

@@ -130,8 +130,16 @@ class Prepared:
                     with watchdog.at("round 0 base"):
                         self._round_zero(lab)
 
+                    begun: set[int] = set()
+
+                    def begins(number: int) -> None:
+                        begun.add(number)
+                        self._check_room(number)
+
                     def over(result: RoundResult) -> None:
-                        self._tidied(result)
+                        # What was over before has been looked through before, or is with the next that is new.
+                        if result.number in begun:
+                            self._tidied(result)
                         if trackers is not None:
                             trackers.look()
 
@@ -142,7 +150,7 @@ class Prepared:
                         watcher,
                         self._limits(),
                         over,
-                        self._check_room,
+                        begins,
                         watchdog,
                         self.job.decides(),
                     )

@@ -11,12 +11,13 @@ import pytest
 
 from selftrain.errors import Blocked, RecipeError, StoreError
 from selftrain.lab import Lab
+from selftrain.loop import controller
 from selftrain.loop.controller import Limits
 from selftrain.loop.launch import Run
 from selftrain.proposals import Perturbed
 from selftrain.recipe import FromData, Model, Recipe, Stage
 from selftrain.records import Checkpoint, Pick, Problem, Quarantined, Row, Sample, Setting, Verdict
-from selftrain.round import History, Part
+from selftrain.round import History, Part, RoundResult
 from selftrain.rules import AtMost, distinct, finished, passed
 from selftrain.stages import Audit, Evaluate, Gate, Generate, MakeExamples, Propose, Select, Train, Verify
 from selftrain.store import Store
@@ -418,6 +419,26 @@ def test_a_plan_made_from_history_is_stored_and_read_back(tmp_path: Path) -> Non
     assert stored(tmp_path) == before
     plan = json.loads((tmp_path / "round-01" / "plan.json").read_text())
     assert plan["stages"][0]["name"] == "generate"
+
+
+def test_no_round_is_read_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: Counter[int] = Counter()
+    real = controller.read_round
+
+    def counted(store: Store, number: int, *more: Any, **named: Any) -> RoundResult:
+        read[number] += 1
+        return real(store, number, *more, **named)
+
+    monkeypatch.setattr(controller, "read_round", counted)
+    recipe = loop(rounds=5)
+    for _ in range(2):
+        read.clear()
+        fake_run(recipe, tmp_path)
+        assert set(read) == set(range(6))
+        # However many rounds come after it.
+        assert max(read.values()) <= 3
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert sorted({json.loads(line)["round"] for line in lines}) == list(range(6))
 
 
 def test_a_round_that_is_not_finished_is_not_the_best(tmp_path: Path) -> None:
