@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from selftrain import history as stored_history
 from selftrain.errors import Blocked, RecipeError, StoreError
 from selftrain.lab import Lab
 from selftrain.loop import controller
@@ -423,7 +424,7 @@ def test_a_plan_made_from_history_is_stored_and_read_back(tmp_path: Path) -> Non
 
 def test_no_round_is_read_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: Counter[int] = Counter()
-    real = controller.read_round
+    real = stored_history.read_round
 
     def counted(store: Store, number: int, *more: Any, **named: Any) -> RoundResult:
         read[number] += 1
