@@ -130,14 +130,19 @@ class Store:
 
     def plan(self, round: int) -> list[dict[str, Any]]:
         """Return a round's stages as plain data, as its plan has them; raises StoreError for a damaged plan."""
+        stages: list[dict[str, Any]] = self.plan_file(round).get("stages", [])
+        return stages
+
+    def plan_file(self, round: int) -> dict[str, Any]:
+        """Return all that a round's plan says, {} where it has none; raises StoreError for a damaged plan."""
         path = self.round(round) / "plan.json"
         if not path.exists():
-            return []
+            return {}
         found = seals.read(path, f"delete it, if no stage of {path.parent.name} has begun, or else that whole folder")
         stages = found.get("stages")
         if not isinstance(stages, list) or not all(isinstance(each, dict) and "name" in each for each in stages):
             raise StoreError(f"{path} is damaged: it names no stages; delete that whole folder")
-        return stages
+        return found
 
     def planned(self, round: int) -> list[str]:
         """Return the names of a round's stages as its plan has them; none of round 0, which has no plan."""

@@ -123,13 +123,12 @@ class Controller:
 
     def _planned(self, number: int, history: History) -> tuple[Stage, ...]:
         """The round's stages: as its stored plan says, or by the recipe, whose word is then stored."""
-        path = self.store.round(number) / "plan.json"
-        if path.exists():
-            stored = self.store.plan(number)
-            self._check_asked(number, seals.read(path, "delete that whole folder").get("asked"))
+        if stored := self.store.plan_file(number):
+            self._check_asked(number, stored.get("asked"))
             if callable(self.recipe.each_round):
-                return tuple(decoded(stored))
+                return tuple(decoded(stored["stages"]))
         stages = self.recipe.stages(history)
+        path = self.store.round(number) / "plan.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         plan = {"stages": [encoded(stage) for stage in stages]}
         self.store.write_sealed(path, plan if self.asked is None else {**plan, "asked": self.asked})
