@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,8 @@ from selftrain.backends import sandbox_process
 from selftrain.backends.sandbox import BoxedSandbox, open_sandbox
 from selftrain.backends.sandbox_descent import descent
 from selftrain.backends.sandbox_launch import SandboxError, bubblewrap
+from selftrain.backends.sandbox_remote import Over, Program
+from selftrain.backends.sandbox_wire import write
 from selftrain.lab import Sandbox
 
 ROOT = Path(__file__).parent.parent.parent
@@ -97,6 +100,24 @@ def test_a_program_is_judged_by_tests(sandbox: Sandbox, program: str, outcome: s
     tested = sandbox.test(program, tests="assert f(2) == 4\nassert f(3) == 9", seconds=1 if outcome == "time" else 10)
     assert tested.outcome == outcome
     assert why in tested.why
+
+
+def test_what_a_program_said_before_it_went_is_heard() -> None:
+    """One that does not load may be gone before it is asked anything: then asking fails, and hearing does not."""
+    here, there = socket.socketpair()
+    write(there, {"failed": ["SyntaxError", "SyntaxError", "invalid syntax"]})
+    there.close()
+    with pytest.raises(Over) as over:
+        Program(here, seconds=10).about(["f"])
+    assert (over.value.status, over.value.why) == ("raised", "it does not load: SyntaxError: invalid syntax")
+
+
+def test_one_that_went_without_a_word_is_gone() -> None:
+    here, there = socket.socketpair()
+    there.close()
+    with pytest.raises(Over) as over:
+        Program(here, seconds=10).about(["f"])
+    assert over.value.status == "gone"
 
 
 def test_values_keep_their_types_on_the_way(sandbox: Sandbox) -> None:
