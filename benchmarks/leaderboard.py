@@ -3,6 +3,8 @@
 python -m benchmarks.leaderboard --work WORK [--seeds 5] [--rounds 2] [--jobs 2] [--only rest_em star]
                                  [--preset nano] [--rates 0.0005 0.003]
 
+With --only, the other lines of the preset's table stay as an earlier call with the same sizes left them.
+
 The control is the one that the recipe names. It gets the recipe's budget: as many sampled tokens (by its samples a
 problem; proposals, judgements, critiques and revisions of the recipe count) and as many trained tokens (by its steps a
 round). Both choose their learning rate from the same few by accuracy on valid, in a seed that is used for nothing
@@ -23,6 +25,8 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from benchmarks.paired import RESULTS, against, commit, outcomes
 from selftrain import plugins, statistics
@@ -60,6 +64,8 @@ class Line:
     low: float
     high: float
     p: float
+    commit: str
+    sizes: str
     corrected: float = 1.0
 
     @property
@@ -79,20 +85,46 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--jobs", type=int, default=cores())
     parser.add_argument("--pool", type=int, default=150)
+    parser.add_argument("--valid", type=int, default=100)
     parser.add_argument("--test", type=int, default=200)
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--preset", default="nano")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.0005, 0.003])
     asked = parser.parse_args()
+    kept = earlier(asked) if asked.only else []
     names = asked.only or [n for n in sorted(plugins.available("recipe")) if config.load(n, {}).recipe.control]
     # Engines of two threads beside each other wait for one another: runs side by side have one core each.
     if asked.jobs > 1:
         os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(asked.jobs, multiprocessing.get_context("spawn")) as pool:
         found = [each for each in pool.map(line, names, [asked] * len(names)) if each is not None]
+    found += [each for each in kept if each.recipe not in {new.recipe for new in found}]
     corrected = statistics.holm([each.p for each in found])
     lines = [Line(**{**asdict(each), "corrected": p}) for each, p in zip(found, corrected, strict=True)]
     write(sorted(lines, key=lambda each: -each.value), asked)
+
+
+def sizes(asked: argparse.Namespace) -> str:
+    return (
+        f"--seeds {asked.seeds} --rounds {asked.rounds} --pool {asked.pool} --valid {asked.valid} --test {asked.test}"
+        f" --rates {' '.join(f'{rate:g}' for rate in asked.rates)}"
+    )
+
+
+def earlier(asked: argparse.Namespace) -> list[Line]:
+    """Return the lines of the table as it is; those of other sizes can't stand beside new ones."""
+    table = _table(asked).with_suffix(".csv")
+    if not table.exists():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        found = TypeAdapter(list[Line]).validate_python(list(csv.DictReader(file)))
+    if others := {each.sizes for each in found} - {sizes(asked)}:
+        raise SystemExit(f"{table.name} has lines of other sizes ({', '.join(others)}); move it away, or ask for those")
+    return found
+
+
+def _table(asked: argparse.Namespace) -> Path:
+    return RESULTS / f"leaderboard-{asked.preset}"
 
 
 def line(name: str, asked: argparse.Namespace) -> Line | None:
@@ -136,6 +168,8 @@ def _line(name: str, asked: argparse.Namespace) -> Line:
         low=difference.low,
         high=difference.high,
         p=p,
+        commit=commit(),
+        sizes=sizes(asked),
     )
 
 
@@ -155,7 +189,7 @@ class Side:
 
         settings = {**self.settings, **more}
         asked = self.asked
-        size = {"rounds": self.rounds, "seed": seed, "pool": asked.pool, "valid": 100, "test": asked.test}
+        size = {"rounds": self.rounds, "seed": seed, "pool": asked.pool, "valid": asked.valid, "test": asked.test}
         out = asked.work / f"{self.name}-{seed}-{digest(settings, size, *{self.preset} - {'nano'})}"
         begun = time.monotonic()
         stages = config.load(self.name, dict(self.settings)).recipe.given()
@@ -223,11 +257,10 @@ def write(lines: list[Line], asked: argparse.Namespace) -> None:
     text = [
         f"# Recipes beside their controls, preset {asked.preset}, {asked.rounds} rounds, {asked.seeds} seeds",
         "",
-        f"`python -m benchmarks.leaderboard --work WORK --seeds {asked.seeds} --rounds {asked.rounds}"
-        f" --pool {asked.pool} --test {asked.test} --preset {asked.preset}"
-        f" --rates {' '.join(f'{rate:g}' for rate in asked.rates)}`",
+        f"`python -m benchmarks.leaderboard --work WORK --preset {asked.preset} {sizes(asked)}`",
         "",
-        f"Commit {commit()}, {platform.machine()}, {asked.jobs} runs at a time. Greedy accuracy in % on"
+        f"Commits {', '.join(sorted({each.commit for each in lines}))} (each line's is in the CSV file),"
+        f" {platform.machine()}. Greedy accuracy in % on"
         f" {asked.test} test problems by seed; differences in points with 95 % intervals over seeds and problems."
         f" Of {len(lines)} lines {outside} exclude 0, where {0.05 * len(lines):.1f} would by chance if no recipe"
         f" differed from its control; {left} are left after Holm's correction.",
@@ -241,7 +274,7 @@ def write(lines: list[Line], asked: argparse.Namespace) -> None:
         f" | {e.corrected:.3f} | {e.verdict} | {e.sampled} | {e.trained} | {e.rates} |"
         for e in lines
     ]
-    table = RESULTS / f"leaderboard-{asked.preset}"
+    table = _table(asked)
     table.with_suffix(".md").write_text("\n".join(text) + "\n", encoding="utf-8")
     with table.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
