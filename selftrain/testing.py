@@ -217,8 +217,12 @@ def fake_run(
     watcher: Watcher | None = None,
     limits: Limits | None = None,
     protocol: Protocol | None = None,
+    ended: Callable[[int, History], None] = lambda number, stored: None,
 ) -> History:
-    """Run a recipe with fakes in a folder, to its end or on from where it was; return its history."""
+    """Run a recipe with fakes in a folder, to its end or on from where it was; return its history.
+
+    `ended` hears of each round that is over, as the controller's does.
+    """
     recipe.check()
     store = Store(root)
     root.mkdir(parents=True, exist_ok=True)
@@ -244,7 +248,7 @@ def fake_run(
                 made.append(Checkpoint(id=id, path=str((base.path / role).relative_to(root)), role=role, base=id))
             base.write(0, {Checkpoint: made})
             base.finish({})
-        history, _ = Controller(recipe, store, lab, watcher or Quiet(), limits or Limits()).go()
+        history, _ = Controller(recipe, store, lab, watcher or Quiet(), limits or Limits(), ended).go()
     finally:
         lab.close()
     return history

@@ -17,7 +17,7 @@ from selftrain.loop.keys import decoded, encoded, stage_key
 from selftrain.loop.pipeline import Task, run_pipeline
 from selftrain.loop.watchdog import Stalled, Watchdog
 from selftrain.recipe import Recipe, Stage, baseline, expanded
-from selftrain.records import Decision, Json, Metric, Pick, Problem, Quarantined, Sample, Setting, Verdict
+from selftrain.records import Decision, Json, Pick, Problem, Quarantined, Sample, Setting, Verdict
 from selftrain.round import GIVEN, PROBLEMS, History, Part, Round, RoundResult
 from selftrain.store import Records, StageFolder, Store, differences, write_text
 from selftrain.verification.breaker import Breaker
@@ -65,12 +65,14 @@ class Controller:
         lab: Lab,
         watcher: Watcher,
         limits: Limits,
-        ended: Callable[[RoundResult], None] = lambda result: None,
+        ended: Callable[[int, History], None] = lambda number, stored: None,
         begins: Callable[[int], None] = lambda number: None,
         watchdog: Watchdog | None = None,
         asked: Json | None = None,
     ) -> None:
         """Take what a run needs; `ended` hears of each round when it is over, one that was over before too.
+
+        It hears its number, and all rounds that are stored, as `read_history` gives them.
 
         `begins` hears of each round that has work left, and may refuse it. `asked` are the settings that decide the
         stages: a stored plan that was made with others is refused.
@@ -86,7 +88,8 @@ class Controller:
         self.limits = limits
         self.started = time.monotonic()
         self.tokens = 0
-        self.metrics: dict[int, tuple[Metric, ...]] = {}
+        self.stored: dict[int, RoundResult] = {}
+        """The rounds that are stored, each read once: a run of hundreds would else read all of them after each."""
         self.splits = shard_splits(store.stage(0, 0, PROBLEMS))
 
     def go(self) -> tuple[History, str]:
@@ -178,10 +181,13 @@ class Controller:
         for segment in segments(stages):
             self._limit()
             self._segment(round, segment)
-        result = read_round(self.store, number)
-        self._write_metrics(result)
-        self.ended(result)
-        return result
+        self.stored[number] = read_round(self.store, number)
+        for each in self.store.rounds():
+            if each not in self.stored:
+                self.stored[each] = read_round(self.store, each)
+        self._write_metrics()
+        self.ended(number, History(tuple(self.stored[each] for each in sorted(self.stored))))
+        return self.stored[number]
 
     def _segment(self, round: Round, stages: Sequence[Stage]) -> None:
         """Run a segment; one that stalls is started again, a number of times, with what it has stored kept."""
@@ -296,14 +302,9 @@ class Controller:
             drawn[shard].append(position)
         return {shard: tuple(sorted(positions)) for shard, positions in sorted(drawn.items())}
 
-    def _write_metrics(self, result: RoundResult) -> None:
+    def _write_metrics(self) -> None:
         """One line per metric, made anew from the tables so that a resumed run has each once."""
-        self.metrics[result.number] = result.metrics
-        for number in self.store.rounds():
-            # Each round is read once: a run of hundreds would else read all of them after each.
-            if number not in self.metrics:
-                self.metrics[number] = read_round(self.store, number).metrics
-        told = [(number, asdict(each)) for number in sorted(self.metrics) for each in self.metrics[number]]
+        told = [(number, asdict(each)) for number in sorted(self.stored) for each in self.stored[number].metrics]
         text = "".join(json.dumps({"round": number, **metric}) + "\n" for number, metric in told)
         write_text(self.store.root / "metrics.jsonl", text)
 

@@ -14,7 +14,7 @@ import yaml
 
 from selftrain import contamination, places, problems
 from selftrain.after import standing
-from selftrain.after.retention import Keep, collect
+from selftrain.after.retention import Keep, Retention, collect
 from selftrain.backends import models
 from selftrain.backends.local import LocalBackends
 from selftrain.backends.trainer import Arguments, check_fits
@@ -31,7 +31,7 @@ from selftrain.loop.watchdog import Watchdog
 from selftrain.monitors import Reading, read
 from selftrain.recipe import Stage
 from selftrain.records import Checkpoint, Json, Metric, Problem, digest
-from selftrain.round import PROBLEMS, History, RoundResult
+from selftrain.round import PROBLEMS, History
 from selftrain.store import FORMAT, StageFolder, Store, write_text
 from selftrain.verification.verify import check_takes, load_verifier
 
@@ -131,15 +131,17 @@ class Prepared:
                         self._round_zero(lab)
 
                     begun: set[int] = set()
+                    keep = Keep.of(file.keep_checkpoints)
+                    retention = Retention(self.store, keep)
 
                     def begins(number: int) -> None:
                         begun.add(number)
                         self._check_room(number)
 
-                    def over(result: RoundResult) -> None:
+                    def over(number: int, stored: History) -> None:
                         # What was over before has been looked through before, or is with the next that is new.
-                        if result.number in begun:
-                            self._tidied(result)
+                        if number in begun and number < self.job.recipe.rounds and not keep.all:
+                            retention.collect(stored, file.keep_checkpoints, rests=True)
                         if trackers is not None:
                             trackers.look()
 
@@ -159,7 +161,6 @@ class Prepared:
                     self.write_down(self.store)
                 finally:
                     lab.close()
-            keep = Keep.of(file.keep_checkpoints)
             if not ended and not keep.all:
                 collect(self.store, keep, file.keep_checkpoints, rests=True)
             standing.note(self.store, "paused" if ended else "finished", ended)
@@ -187,12 +188,6 @@ class Prepared:
         write_text(store.root / "run.yaml", f"format: {FORMAT}\n{asked}")
         secrets = {str(value) for name, value in self.job.file.sampler.items() if name in SECRETS and value}
         store.write_json(store.root / "environment.json", environment(secrets))
-
-    def _tidied(self, result: RoundResult) -> None:
-        """Free the weights that the run need not keep, when a round is over that others come after."""
-        keep = Keep.of(self.job.file.keep_checkpoints)
-        if not keep.all and result.number < self.job.recipe.rounds:
-            collect(self.store, keep, self.job.file.keep_checkpoints, rests=True)
 
     def problems_key(self, stored: Json) -> Json:
         """Return what decides the problems of the run; of what an older one has stored, as much as it knows."""
