@@ -8,7 +8,7 @@ the near names.
 import inspect
 import typing
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -105,10 +105,20 @@ def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
     shadowing = set(accepted) & set(RunFile.model_fields)
     if shadowing:
         raise RecipeError(f"the recipe's argument {sorted(shadowing)[0]!r} is a key of the run file; rename it")
+    args = {
+        key: _checked(accepted[key].annotation, value, key)
+        for layer in layers
+        for key, value in layer.items()
+        if key in accepted
+    }
+    recipe = built(module, args)
+    names = _stage_fields(recipe)
+    taken = set(names) & set(RunFile.model_fields)
+    if taken:
+        raise RecipeError(f"a stage is named {sorted(taken)[0]!r}, which is a key of the run file; rename it")
     said: dict[str, Any] = {}
-    args: dict[str, Any] = {}
-    rest: dict[str, Any] = {}
-    for layer in layers:
+    preset, overridden = _outranked(recipe, layers, but={*RunFile.model_fields, *accepted, *names})
+    for layer in (preset, *layers[1:]):
         for head in ("data", "eval"):
             if _named(layer, head) not in (None, (said.get(head) or {}).get("name")):
                 # Settings of a preset's or a file's data set mean nothing to another one.
@@ -117,18 +127,8 @@ def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
             head, _, tail = key.partition(".")
             if head in RunFile.model_fields:
                 place(said, head, tail, value)
-            elif key in accepted:
-                args[key] = _checked(accepted[key].annotation, value, key)
-            else:
-                rest[key] = value
-    recipe = built(module, args)
-    names = _stage_fields(recipe)
-    taken = set(names) & set(RunFile.model_fields)
-    if taken:
-        raise RecipeError(f"a stage is named {sorted(taken)[0]!r}, which is a key of the run file; rename it")
-    overridden = _outranked(recipe, layers, rest)
-    for key, value in rest.items():
-        _place(key, value, names, said, overridden, known=[*RunFile.model_fields, *accepted])
+            elif key not in accepted:
+                _place(key, value, names, said, overridden, known=[*RunFile.model_fields, *accepted])
     file = run_file(said)
     recipe = _applied(recipe, overridden, file)
     if file.control is not None:
@@ -139,26 +139,29 @@ def resolve(module: ModuleType, layers: Sequence[Mapping[str, Any]]) -> Job:
     return Job(file=file, recipe=recipe, args={**defaults, **args}, stages=overridden, protocol=file.prompt.protocol())
 
 
-def _outranked(recipe: Recipe, layers: Sequence[Mapping[str, Any]], rest: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Take a preset's training arguments that the recipe sets itself out of `rest`; return them for other stages."""
+def _outranked(
+    recipe: Recipe, layers: Sequence[Mapping[str, Any]], but: Set[str]
+) -> tuple[Mapping[str, Any], dict[str, dict[str, Any]]]:
+    """Return the preset without the training arguments that the recipe sets itself, and those for its other stages.
+
+    What a later layer says of them goes before both; keys in `but` are no training arguments.
+    """
     preset, *later = layers
-    said = {key for layer in later for key in layer}
     mappings = [each for each in (layer.get("trainer") for layer in later) if isinstance(each, Mapping)]
-    said_in_full = {f"trainer.{key}" for each in mappings for key in each} | said
+    said = {key for layer in later for key in layer} | {f"trainer.{key}" for each in mappings for key in each}
     own = {
         stage.name: getattr(stage, "settings", {})
         for stage in (*recipe.before, *recipe.given(), *recipe.after)
         if "trainer" in stage.uses
     }
+    kept = dict(preset)
     found: dict[str, dict[str, Any]] = defaultdict(dict)
-    for key in [key for key in preset if key in rest and key in trl_names() and key not in said]:
-        if f"trainer.{key}" in said_in_full:
-            del rest[key]
-        elif any(key in settings for settings in own.values()):
-            value = rest.pop(key)
+    for key in preset.keys() & trl_names() - but - said:
+        if f"trainer.{key}" not in said and any(key in settings for settings in own.values()):
+            value = kept.pop(key)
             for stage in (name for name, settings in own.items() if key not in settings):
                 found[stage][f"settings.{key}"] = value
-    return dict(found)
+    return kept, dict(found)
 
 
 def _named(layer: Mapping[str, Any], head: str) -> Any:
@@ -185,7 +188,10 @@ def _place(
             top = str(field).partition(".")[0]
             if top not in names[head]:
                 raise ConfigError(f"stage {head!r} has no field {top!r}{near(top, names[head])}")
-            overridden.setdefault(head, {})[str(field)] = setting
+            there = overridden.setdefault(head, {})
+            # Last in order too: a whole field that was said before must not replace this entry of it.
+            there.pop(str(field), None)
+            there[str(field)] = setting
         return
     engine, config = key in _engine_names(), key in trl_names()
     if engine and config:

@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,32 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
     job = load("pool=9", "generate.top_p=0.7", recipe=str(path))
     assert (job.file.recipe, job.file.pool, job.args["samples"]) == ("rest_em", 9, 2)
     assert (stage(job, "generate").top_p, stage(job, "generate").top_k) == (0.7, 3)
+
+
+WAYS = ("{}={}", "{head}.{}={}", "{head}={{{}: {}}}")
+
+
+@pytest.mark.parametrize("ways", list(itertools.product(WAYS, repeat=3)))
+@pytest.mark.parametrize(
+    ("head", "name", "values"),
+    [("trainer", "learning_rate", (0.001, 0.002, 0.004)), ("sampler", "max_num_seqs", (8, 16, 32))],
+)
+def test_the_later_word_goes_first_however_it_is_spelt(
+    tmp_path: Path, ways: tuple[str, ...], head: str, name: str, values: tuple[float, ...]
+) -> None:
+    """A plain argument in a run file went before trainer.argument=... on the command line."""
+    first, *later = (way.format(name, value, head=head) for way, value in zip(ways, values, strict=True))
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump({"recipe": "rest_em", **runfile.overrides([first])}))
+    for said, value in ((later[:1], values[1]), (later, values[2])):
+        assert getattr(load(*said, recipe=str(path)).file, head) == {name: value}
+
+
+def test_the_later_word_goes_first_for_an_entry_of_a_stages_field(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("recipe: rest_em\ntrain.lora.r: 2\ntrain: {lora: {r: 4, lora_alpha: 8}}\n")
+    lora = stage(load("train.lora.r=16", recipe=str(path)), "train").lora
+    assert (lora["r"], lora["lora_alpha"]) == (16, 8)
 
 
 def test_a_preset_goes_behind_what_the_recipe_says_of_its_training() -> None:
