@@ -19,7 +19,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -40,6 +39,8 @@ PATIENCE = 5
 R = TypeVar("R")
 Records = Mapping[type[Any], Sequence[Any]]
 """The records of a shard by type."""
+_whole: set[bytes] = set()
+"""Finished stages as they were met, with all the shards that they were finished with."""
 
 
 class Store:
@@ -326,8 +327,14 @@ class StageFolder:
             told, folder = (self.path / "stage.json").stat(), self.path.stat()
         except FileNotFoundError:
             return
-        if not _whole(self.path, (told.st_size, told.st_mtime_ns, told.st_ino, folder.st_mtime_ns)):
+        met = seals.as_met(self.path, told.st_size, told.st_mtime_ns, told.st_ino, folder.st_mtime_ns)
+        if met in _whole:
+            return
+        if self._finished().get("content") not in (None, self._content()):
             self.check()
+        if len(_whole) >= seals.MOST:
+            _whole.clear()
+        _whole.add(met)
 
     def _content(self) -> str:
         """The hash of all shards' manifests; '' where a shard of an earlier selftrain has none."""
@@ -355,13 +362,6 @@ class StageFolder:
 
     def _part(self, shard: int) -> Path:
         return self.path / f"part-{shard:05d}"
-
-
-@lru_cache(maxsize=4096)
-def _whole(stage: Path, signature: tuple[int, ...]) -> bool:
-    """Whether a finished stage has the shards that it was finished with; looked at again when the signature changes."""
-    folder = StageFolder(stage)
-    return folder._finished().get("content") in (None, folder._content())
 
 
 def _numbers(folder: Path, word: str, digits: int) -> list[int]:

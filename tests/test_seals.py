@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selftrain import seals
+from selftrain import seals, store
 from selftrain.errors import StoreError
 from selftrain.records import Metric, Pick
 from selftrain.store import StageFolder, Store
@@ -124,3 +125,23 @@ def test_a_file_is_hashed_again_when_it_was_touched(tmp_path: Path) -> None:
     first = seals.hashed(path)
     path.write_bytes(b"two")
     assert seals.hashed(path) != first
+
+
+def test_what_is_remembered_of_each_file_is_small(tmp_path: Path) -> None:
+    """A run keeps what it has looked at in mind, and each round of hundreds stores some sixty files."""
+    folders = [StageFolder(tmp_path / f"a-run-with-a-long-name/round-{n:03d}/03-select") for n in range(300)]
+    for folder in folders:
+        folder.begin({"n": 1})
+        folder.write(0, {Pick: []})
+        folder.finish({"pick": 0})
+    forgotten = (seals._known, store._whole)
+    for memory in forgotten:
+        memory.clear()
+    tracemalloc.start()
+    for folder in folders:
+        StageFolder(folder.path).files(Pick)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # Each stage is one thing to remember, its manifest and its table two more.
+    assert len(seals._known) + len(store._whole) == 3 * 300
+    assert taken < 3 * 300 * 250
