@@ -48,6 +48,12 @@ def inside(store: Store, checkpoint: Checkpoint) -> Checkpoint:
     return checkpoint
 
 
-def read_history(store: Store) -> History:
-    """Return the rounds of a run so far, an unfinished last one included."""
-    return History(tuple(read_round(store, number) for number in store.rounds()))
+def read_history(store: Store, last: int | None = None) -> History:
+    """Return the rounds of a run so far, an unfinished last one included; with `last`, those up to it.
+
+    Raises StoreError where a stage is gone: what an earlier round has left would stand for its.
+    """
+    numbers = [number for number in store.rounds() if last is None or number <= last]
+    for number in numbers:
+        store.check_lost(number)
+    return History(tuple(read_round(store, number) for number in numbers))

@@ -160,6 +160,23 @@ class Store:
         planned = self.planned(round) if round else ["problems", "base"]
         return bool(planned) and len(own) >= len(planned) and all(folder.done() for folder in own.values())
 
+    def check_lost(self, round: int) -> None:
+        """Raise StoreError if a stage of a round is gone while what came after it is there."""
+        for _ in range(2):
+            # What is begun while the folder is listed may be missed beside what comes after it: look once more.
+            later = any(number > round for number in self.rounds())
+            there = list(self.stages(round)) if self.round(round).is_dir() else []
+            lost = _before_last(self.planned(round) if round else ["problems", "base"], there, later)
+            if round and there and not (self.round(round) / "plan.json").exists():
+                lost = ["plan.json"]
+            if not lost:
+                return
+        folder = self.round(round)
+        raise StoreError(
+            f"{folder} has lost {', '.join(lost)}, but what came after is there; put it back, or delete {folder} and"
+            " the rounds after it, and the same command makes them again"
+        )
+
     def append(self, name: str, line: Json) -> None:
         """Append one line to a .jsonl file of the run; half a line that a kill has left there goes.
 
@@ -375,6 +392,12 @@ def _numbers(folder: Path, word: str, digits: int) -> list[int]:
         names = {entry.name for entry in entries if entry.is_dir()}
     numbers = {int(name[len(word) + 1 :]) for name in names if re.fullmatch(rf"{word}-[0-9]+", name)}
     return sorted(number for number in numbers if f"{word}-{number:0{digits}d}" in names)
+
+
+def _before_last(planned: Sequence[str], there: Sequence[str], later: bool) -> list[str]:
+    """Return the planned stages that are not there though a later one is, or a later round."""
+    last = max((at for at, name in enumerate(planned) if name in there), default=-1)
+    return [name for name in (planned if later else planned[: last + 1]) if name not in there]
 
 
 def differences(stored: Json, asked: Json, prefix: str = "") -> list[str]:

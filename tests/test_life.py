@@ -83,6 +83,40 @@ def test_a_lost_shard_is_missed_by_whoever_reads_it(run: Path, tmp_path: Path) -
         assert "round-02/00-generate is damaged: part-00000 has lost its manifest.json" in refused(*look)
 
 
+@pytest.mark.parametrize("lost", ["round-02/*-train", "round-01/*-train", "round-01/*-gate", "round-02/plan.json"])
+def test_a_lost_stage_is_missed_by_whoever_looks_for_weights(run: Path, tmp_path: Path, lost: str) -> None:
+    """An export of the round, or of the best, took the weights of the one before."""
+    (place,) = run.glob(lost)
+    place.rename(tmp_path / "lost")
+    name = place.name.partition("-")[2] or place.name
+    asked: tuple[tuple[object, ...], ...] = (
+        ("export", run, "--round", 2, "--to", tmp_path / "model"),
+        ("export", run, "--to", tmp_path / "model"),
+        ("gc", run, "--yes"),
+        ("status", run),
+        ("run", run / "run.yaml", "--out", run),
+    )
+    for command in asked[:4] if name == "plan.json" else asked:
+        assert f"{place.parent} has lost {name}, but what came after is there" in refused(*command)
+    assert weights(run) | {int(place.parent.name[6:])} == {1, 2}
+    assert not (tmp_path / "model").exists()
+    before = int(place.parent.name[6:]) - 1
+    assert call("fork", run, "--from-round", before, "--out", tmp_path / "fork", "rounds=3").code == 0
+    (tmp_path / "lost").rename(place)
+    assert call("status", run).code == 0
+
+
+def test_a_round_that_has_not_trained_yet_has_no_weights_to_export(run: Path, tmp_path: Path) -> None:
+    for folder in ("train", "evaluate", "gate"):
+        for path in run.glob(f"round-02/*-{folder}*"):
+            shutil.rmtree(path)
+    assert call("status", run).code == 0
+    line = refused("export", run, "--round", 2, "--to", tmp_path / "model")
+    assert "round 2 of" in line
+    assert "is not finished and has no weights of 'policy' yet" in line
+    assert not (tmp_path / "model").exists()
+
+
 def test_what_somebody_puts_aside_in_a_run_is_no_part_of_it(run: Path) -> None:
     (run / "round-02").rename(run / "round-02.bak")
     shutil.copytree(run / "round-01", run / "round-01 (copy)")

@@ -18,6 +18,7 @@ from selftrain.after.retention import collected
 from selftrain.after.standing import FORK
 from selftrain.backends.checkpoints import REMEDY
 from selftrain.errors import StoreError
+from selftrain.history import read_history
 from selftrain.loop import config, launch
 from selftrain.loop.controller import Watcher
 from selftrain.loop.keys import encoded
@@ -59,8 +60,7 @@ def fork(
     settings that the shared rounds were made with.
     """
     source = Store.open(root)
-    run = launch.Run.open(root)
-    _check_round(source, run.history, from_round)
+    _check_round(source, from_round)
     if out.exists():
         raise StoreError(f"{out} is there already; fork to a new folder")
     before = read_file(root / "run.yaml")
@@ -116,15 +116,16 @@ def share(source: Store, prepared: launch.Prepared, from_round: int, changed: li
     return linked, copied
 
 
-def _check_round(store: Store, history: History, wanted: int) -> None:
-    numbers = [result.number for result in history.rounds if store.done(result.number)]
+def _check_round(store: Store, wanted: int) -> None:
+    numbers = [number for number in store.rounds() if store.done(number)]
     last = max(numbers, default=-1)
     if not 0 <= wanted <= last:
         begun = max(store.rounds(), default=-1)
         more = f"; round {wanted} is not finished" if last < wanted <= begun else ""
         there = f"its finished rounds are 0 to {last}" if numbers else "it has no finished round"
         raise StoreError(f"{store.root} can't be forked from round {wanted}: {there}{more}")
-    shared = History(tuple(each for each in history.rounds if each.number <= wanted))
+    # What comes after may be damaged: a fork is a way out of that.
+    shared = read_history(store, wanted)
     for role in {role for result in shared.rounds for role in result.checkpoints}:
         for which in ("base", "best", "latest"):
             checkpoint = shared.checkpoint(role, which)

@@ -177,6 +177,7 @@ class Controller:
                 f" at another place in it; use a new run folder (--out){_or_fork(self.store, number)}"
             )
         if number and not self.store.done(number):
+            self.store.check_lost(number)
             self.begins(number)
         for segment in segments(stages):
             self._limit()

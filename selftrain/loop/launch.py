@@ -98,7 +98,11 @@ class Run:
             known = ", ".join(str(r.number) for r in self.history.rounds)
             raise StoreError(f"{self.root} has no round {wanted}; it has {known or 'none'}")
         # A round that was rolled back has weights all the same.
-        return rounds[-1].checkpoints.get(model) or History(rounds).checkpoint(model, "latest")
+        if own := rounds[-1].checkpoints.get(model):
+            return own
+        if wanted and not Store(self.root).done(wanted):
+            raise StoreError(f"round {wanted} of {self.root} is not finished and has no weights of {model!r} yet")
+        return History(rounds).checkpoint(model, "latest")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
