@@ -15,8 +15,8 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -39,7 +39,15 @@ FILE = "selftrain_plugin_"
 """How the module names of plug-ins given by path begin."""
 _guard = threading.Lock()
 _closed: ContextVar[tuple[Path, ...]] = ContextVar("_closed", default=())
-"""Folders of which nothing is loaded."""
+"""Folders of runs that are looked at, of which nothing is loaded."""
+_typed: ContextVar[frozenset[Path]] = ContextVar("_typed", default=frozenset())
+"""Programs that the user names himself while he looks at a run."""
+NAMING = {
+    "recipe": "selftrain run {} --dry-run",
+    "verifier": "selftrain run rest_em verifier={} --dry-run",
+    "data": "selftrain run rest_em data={} --dry-run",
+}
+"""Kind -> a command that names a program of it, and so has it loaded."""
 
 
 class Found(NamedTuple):
@@ -70,6 +78,8 @@ def load(kind: str, name: str) -> ModuleType:
         module = _imported(found)
     except (Exception, SystemExit) as error:
         raise PluginError(f"{kind} {name!r} ({found.path}) does not load: {type(error).__name__}: {error}") from error
+    if found.module.startswith(FILE) and not _closed.get():
+        _note(found.path)
     wanted = KINDS[kind][1]
     if not any(callable(getattr(module, each, None)) for each in wanted):
         raise PluginError(f"{kind} {name!r} ({found.path}) must define {' or '.join(wanted)}")
@@ -77,13 +87,52 @@ def load(kind: str, name: str) -> ModuleType:
 
 
 @contextmanager
-def none_of(folder: Path) -> Iterator[None]:
-    """Load nothing meanwhile that lies in a folder: who looks at a run from elsewhere executes nothing of it."""
+def none_of(folder: Path, *, typed: object = None) -> Iterator[None]:
+    """Load meanwhile no program that may have come with a run's folder: who looks at a run executes nothing of it.
+
+    That is what lies in the folder, and of what lies elsewhere all that the user has never named: neither in the
+    settings that were `typed` now, nor in a run on this machine.
+    """
     before = _closed.set((*_closed.get(), folder.resolve()))
+    named = _typed.set(_typed.get() | {Path(text).expanduser().resolve() for text in _texts(typed)})
     try:
         yield
     finally:
+        _typed.reset(named)
         _closed.reset(before)
+
+
+def _texts(said: object) -> Iterator[str]:
+    """The paths of programs in settings."""
+    if isinstance(said, Mapping):
+        said = list(said.values())
+    if isinstance(said, list | tuple):
+        for each in said:
+            yield from _texts(each)
+    elif isinstance(said, str) and said.endswith(".py"):
+        yield said
+
+
+def _noted() -> Path:
+    """The file with the programs that the user has had executed by naming them, a path a line."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "selftrain" / "programs"
+
+
+def _known(path: Path) -> bool:
+    noted = _noted()
+    lines = noted.read_text(encoding="utf-8", errors="surrogateescape").splitlines() if noted.is_file() else []
+    return path in _typed.get() or str(path) in lines
+
+
+def _note(path: Path) -> None:
+    if _known(path):
+        return
+    # A home that cannot be written costs no more than naming the program again when a run is looked at.
+    with suppress(OSError):
+        _noted().parent.mkdir(parents=True, exist_ok=True)
+        with _noted().open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(f"{path}\n")
 
 
 def guarded(what: str, call: Callable[[], T]) -> T:
@@ -112,6 +161,11 @@ def find(kind: str, name: str) -> Found:
             raise PluginError(
                 f"{kind} {name} is a program in the run's own folder {closed}, which is not executed; if you trust it,"
                 " copy it elsewhere and name that place"
+            )
+        if _closed.get() and not _known(path):
+            raise PluginError(
+                f"{kind} {name} is a program that you have never named on this machine, so it is not executed for a run"
+                f" that names it; if you trust it, name it once: {NAMING[kind].format(name)}"
             )
         return Found(name, kind, f"{FILE}{hashlib.sha256(str(path).encode()).hexdigest()[:12]}", path)
     known = available(kind)

@@ -64,7 +64,7 @@ def fork(
     if out.exists():
         raise StoreError(f"{out} is there already; fork to a new folder")
     before = read_file(root / "run.yaml")
-    with plugins.none_of(root):
+    with plugins.none_of(root, typed=dict(settings)):
         job = asked(before, {**settings, "out": str(out)})
         if job.recipe.rounds <= from_round:
             raise StoreError(

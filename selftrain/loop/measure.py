@@ -74,7 +74,7 @@ def evaluate(
     if split not in ("valid", "test"):
         raise ConfigError(f"split is {split!r}; it can be valid or test")
     # A run that came from elsewhere lends its protocol, not its programs.
-    with plugins.none_of(like) if like is not None else nullcontext():
+    with plugins.none_of(like, typed=[dict(settings), data]) if like is not None else nullcontext():
         asked = _asked(settings, data, like)
         for name in (model, against) if against else ():
             models.resolve(name)

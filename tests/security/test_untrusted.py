@@ -217,6 +217,57 @@ def test_looking_at_a_run_executes_nothing_that_lies_in_it(
         )
 
 
+LOOKS = (
+    ("status", "run"),
+    ("report", "run"),
+    ("explain", "run", "x"),
+    ("export", "run", "--to", "new"),
+    ("export-data", "run", "--round", "1", "--to", "rows"),
+    ("diff", "run", "run"),
+    ("compare", "run", "run"),
+    ("gc", "run"),
+    ("runs", "."),
+)
+"""Commands that look at a run."""
+TAKING = (("fork", "run", "--from-round", "0", "--out", "new"), ("eval", "nano", "--like", "run"))
+"""Those that take something of it, and so what judges its problems or gives them."""
+
+
+@pytest.mark.parametrize("own", ["recipe", "verifier", "data"])
+def test_looking_at_a_run_executes_no_program_that_came_beside_it(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    """Only what its user has named himself: here, or in a run of his own before."""
+    monkeypatch.chdir(tmp_path)
+    mark = tmp_path / "mark"
+    (tmp_path / "mine.py").write_text(f"import os\nos.mkdir({str(mark)!r})\n")
+    told = yaml.safe_load((copy / "run.yaml").read_text())
+    value: Any = {"name": "mine.py"} if own == "data" else "mine.py"
+    (copy / "run.yaml").write_text(yaml.safe_dump({**told, own: value}, sort_keys=False))
+    answers = [call(*command) for command in (*TAKING, *(LOOKS if own == "recipe" else ()))]
+    assert not mark.exists()
+    assert {answer.code for answer in answers} <= {0, 2}
+    assert any(re.search(rf"{own} .*mine.py is a program that you have never named", each.err) for each in answers)
+
+
+def test_a_program_that_was_named_once_is_known_when_its_run_is_looked_at(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "pipelines" / "rest_em.py", "mine.py")
+    told = yaml.safe_load((copy / "run.yaml").read_text())
+    (copy / "run.yaml").write_text(yaml.safe_dump({**told, "recipe": "mine.py"}, sort_keys=False))
+    fork, report = ("fork", copy, "--from-round", "0", "--out", "new"), ("report", copy, "--out", "report.html")
+    assert refused(*fork).endswith("name it once: selftrain run mine.py --dry-run")
+    # What is typed with the command is named by that, for that command.
+    assert "never named" not in refused(*fork, "recipe=mine.py", "data.max_terms=9")
+    assert call(*report).code == 0
+    assert "never named" in Path("report.html").read_text()
+    assert call("run", "mine.py", "--model", "nano", "--data", "sums", "--dry-run").code == 0
+    assert call(*report).code == 0
+    assert "never named" not in Path("report.html").read_text()
+
+
 @pytest.mark.parametrize("path", ["../outside", "/tmp/outside", "round-00/../../outside"])
 def test_a_checkpoint_that_lies_outside_its_run_is_refused(copy: Path, tmp_path: Path, path: str) -> None:
     outside = tmp_path / "outside"
