@@ -19,7 +19,7 @@ WORKERS ?= auto
 
 BIN := $(VENV)/bin
 # tests/conftest.py says which tests stay together.
-TESTS = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadgroup
+TESTS = $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 4
 FOLDERS := selftrain pipelines verifiers data tests benchmarks tools
 # mypy refuses a folder without a Python file.
 TYPED = $(foreach folder,$(FOLDERS),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))

@@ -1,7 +1,9 @@
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # Test processes run side by side, one a core: none may take all cores for one product of matrices.
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -11,12 +13,17 @@ ALONE = "test_recipes.py"
 """A file of many long tests without fixtures to share: they are spread over the processes one by one."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one process: their fixtures start engines."""
-    for item in items:
-        if item.path.name != ALONE:
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+class ByFile(LoadScopeScheduling):  # type: ignore[misc]
+    """Keeps a file's tests in one process: their fixtures start engines."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if file.endswith(ALONE) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
