@@ -31,6 +31,11 @@ def torch_build() -> TorchBuild | None:
     return TorchBuild(found.version, built[1] if built else "cpu")
 
 
+def has_cuda() -> bool:
+    """Say whether there is a CUDA device with its driver, without asking the driver, which takes a while."""
+    return shutil.which("nvidia-smi") is not None and any(Path("/dev").glob("nvidia[0-9]*"))
+
+
 def cuda_devices() -> list[str]:
     """Return the names of the devices that `nvidia-smi` shows."""
     program = shutil.which("nvidia-smi")

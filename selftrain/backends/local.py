@@ -12,6 +12,7 @@ from selftrain import errors, lab, plugins, records
 from selftrain.backends import arguments, models
 from selftrain.backends.link import end_starting
 from selftrain.errors import ConfigError, near
+from selftrain.installed import has_cuda
 from selftrain.lab import Sampler, Tokens, Trainer, Verifiers
 from selftrain.loop.runfile import SECRETS, RunFile
 from selftrain.records import Json, digest
@@ -78,8 +79,8 @@ class LocalBackends:
 
     @property
     def concurrency(self) -> int:
-        """How many samples the engine works on at once."""
-        usual = {"vllm": 64, "transformers": 256, "server": 64}[self.kind]
+        """How many samples the engine works on at once, as far as that is known before it is started."""
+        usual = {"vllm": 512 if has_cuda() else 64, "transformers": 256, "server": 64}[self.kind]
         return int(self.settings.get("max_num_seqs", self.settings.get("concurrency", usual)))
 
     def sampler(self, checkpoint: Path) -> Sampler:

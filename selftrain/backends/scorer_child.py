@@ -30,11 +30,11 @@ class Model:
         folder = folder_of(name)
         import torch
 
-        from selftrain.backends import classifiers
+        from selftrain.backends import checkpoints, classifiers
 
         cuda = torch.cuda.is_available()
         self.name = name
-        self.model: Any = classifiers.load(folder, kind, "bfloat16" if cuda else "float32")
+        self.model: Any = classifiers.load(folder, kind, checkpoints.served_dtype(folder) if cuda else "float32")
         self.model.to("cuda" if cuda else "cpu")
         self.tokenizer: Any = tokens.load(folder)
         self.pad = classifiers.pad_token(self.model, self.tokenizer)

@@ -38,10 +38,13 @@ class Engine:
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         from vllm.platforms import current_platform
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.llm_engine import LLMEngine
 
         self.cpu = bool(current_platform.is_cpu())
-        self.engine: Any = LLMEngine.from_engine_args(_arguments(settings, self.cpu))
+        # As of `vllm.LLM`: how many sequences at once then follows from the device's memory, and is not 128 on any.
+        usage = UsageContext.ENGINE_CONTEXT if self.cpu else UsageContext.LLM_CLASS
+        self.engine: Any = LLMEngine.from_engine_args(_arguments(settings, self.cpu), usage_context=usage)
         self.stops = [int(each) for each in settings["stop_ids"]]
         self.open: dict[str, Place] = {}
         self.asleep = False

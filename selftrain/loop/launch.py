@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import sys
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
@@ -20,10 +19,11 @@ from selftrain.backends.local import LocalBackends
 from selftrain.backends.trainer import Arguments, check_fits
 from selftrain.errors import Blocked, ConfigError, StoreError
 from selftrain.history import read_history
+from selftrain.installed import has_cuda
 from selftrain.lab import Lab
 from selftrain.loop import config, room
 from selftrain.loop.controller import Controller, Limits, Watcher
-from selftrain.loop.plan import Plan, Size, cores, make_plan
+from selftrain.loop.plan import Plan, Size, cores, make_plan, sampling_speed
 from selftrain.loop.runfile import SECRETS, RunFile
 from selftrain.loop.tracking import check as check_trackers
 from selftrain.loop.tracking import tracking
@@ -332,8 +332,7 @@ def _keep_equal(folder: StageFolder, shards: Sequence[Sequence[Problem]]) -> Non
 def shard_size(job: config.Job, backends: LocalBackends) -> int:
     """Return how many problems make a shard: twice the engine's concurrency in samples, a minute of work at most."""
     samples, tokens, _ = max((stage.cost(1) for stage in job.recipe.stages(History())), key=lambda cost: cost.tokens)
-    speed = (3e13 if _cuda() else 7e10 * cores()) / models.describe(backends.model).parameters
-    minute = 60 * min(speed, 5_000 * cores()) / max(1, tokens)
+    minute = 60 * sampling_speed(models.describe(backends.model).parameters, cores(), cuda=has_cuda()) / max(1, tokens)
     return max(1, int(min(2 * backends.concurrency / max(1, samples), minute)))
 
 
@@ -346,7 +345,7 @@ def environment(secrets: Set[str] = frozenset()) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": cores(),
-        "cuda": _cuda(),
+        "cuda": has_cuda(),
         "command": command,
         "packages": dict(sorted({str(d.metadata["Name"]): d.version for d in distributions()}.items())),
     }
@@ -359,7 +358,7 @@ def _planned(job: config.Job, backends: LocalBackends, model: Path, splits: prob
         parameters=about.parameters,
         pool=min(job.recipe.draw or counts["train"], counts["train"]),
         held_out=counts["valid"] + counts["test"],
-        cuda=_cuda(),
+        cuda=has_cuda(),
         cores=cores(),
     )
     note = f" ({about.note})" if about.note else ""
@@ -422,7 +421,3 @@ def _check_disk(out: Path, plan: Plan) -> None:
             f"the run needs about {plan.bytes / 1e9:.2f} GB, but {places.existing(out)} has {free / 1e9:.2f} GB free;"
             " free some, choose another --out, or ask for fewer rounds"
         )
-
-
-def _cuda() -> bool:
-    return shutil.which("nvidia-smi") is not None and any(Path("/dev").glob("nvidia[0-9]*"))

@@ -107,11 +107,19 @@ def _cost(recipe: Recipe, stages: Sequence[Stage], size: Size) -> Cost:
 
 def _seconds(recipe: Recipe, stages: Sequence[Stage], size: Size, tokens: int) -> float:
     """A rough guess: sampling and training at rates seen for small models, scaled by parameters and cores."""
-    speed = 3e13 if size.cuda else 7e10 * size.cores
-    sampling = tokens / min(speed / size.parameters, 5_000 * size.cores if not size.cuda else 50_000)
+    sampling = tokens / sampling_speed(size.parameters, size.cores, cuda=size.cuda)
     trained = sum(stage.cost(size.pool).samples for stage in stages if "train" in stage.splits) * 0.3 * 100
-    training = trained * recipe.rounds / max(1.0, speed / size.parameters * 0.4)
+    training = trained * recipe.rounds / max(1.0, _speed(size.parameters, size.cores, cuda=size.cuda) * 0.4)
     return 30 + sampling + training
+
+
+def sampling_speed(parameters: int, cores: int, *, cuda: bool) -> float:
+    """Return a rough guess of the tokens a second; with a small model what is done beside the model is the limit."""
+    return min(_speed(parameters, cores, cuda=cuda), 50_000 if cuda else 5_000 * cores)
+
+
+def _speed(parameters: int, cores: int, *, cuda: bool) -> float:
+    return (3e13 if cuda else 7e10 * cores) / parameters
 
 
 def _weights(recipe: Recipe, stages: Sequence[Stage], size: Size) -> int:

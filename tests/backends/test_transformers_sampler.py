@@ -174,7 +174,7 @@ def test_load_serves_other_weights_and_refuses_broken_ones(
     before = by_id(first.sample(asked, seed=0))
     first.load(world.checkpoints[1])
     assert first.gap is not None
-    assert first.gap < 1e-6
+    assert first.gap < 1e-5
     after = by_id(first.sample(asked, seed=0))
     assert sum(before[key].ids == after[key].ids for key in before) <= 2
     shutil.copytree(checkpoints.serve_of(world.checkpoints[0]), tmp_path / "one")
