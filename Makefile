@@ -25,7 +25,7 @@ FOLDERS := selftrain pipelines verifiers data tests benchmarks tools
 TYPED = $(foreach folder,$(FOLDERS),$(if $(shell find $(folder) -name '*.py' -print -quit 2>/dev/null),$(folder)))
 DEMO = $(BIN)/selftrain run rest_em --preset demo --out runs/demo
 
-.PHONY: setup demo test test-slow faults fuzz soak audit lint types format doctor ci clean help
+.PHONY: setup demo test test-slow test-gpu faults fuzz soak audit lint types format doctor ci clean help
 .DEFAULT_GOAL := help
 
 help:  ## these lines
@@ -48,6 +48,9 @@ test: setup  ## the fast tests
 
 test-slow: setup  ## the slow tests
 	$(TESTS) -m "slow and not gpu" $(PYTEST)
+
+test-gpu: setup  ## the tests that need a CUDA device
+	$(BIN)/python -m pytest -n 0 -m gpu $(PYTEST)
 
 faults: setup  ## inject every fault into runs of its own, and write the table (docs/reliability.md)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults.campaign --write
