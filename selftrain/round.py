@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -250,7 +250,7 @@ class Part:
         samples = self.read(Sample, earlier=earlier, back=back)
         if judged and not any(Sample in each.writes for each in sources):
             samples += [s for s in self._everything(Sample) if s.id in verdicts]
-        problems = {p.id: p for p in self._all_problems()}
+        problems = self._problems({sample.problem for sample in samples})
         attempts: dict[str, list[Attempt]] = defaultdict(list)
         for sample in samples:
             said = tuple(verdicts.get(sample.id, ()))
@@ -284,9 +284,12 @@ class Part:
     def samples(self, wanted: Iterable[str]) -> dict[str, Attempt]:
         """Samples of this shard by id, from any stage of this round or the rounds before."""
         ids = set(wanted)
-        problems = {p.id: p for p in self._all_problems()}
-        rows = [s for folder in self._past(Sample) for s in folder.read(Sample, self.shard)] + self._everything(Sample)
-        return {s.id: Attempt(problems[s.problem], s) for s in rows if s.id in ids}
+        rows = [s for s in self._everything(Sample) if s.id in ids]
+        if not ids <= {s.id for s in rows}:
+            past = [s for folder in self._past(Sample) for s in folder.read(Sample, self.shard)]
+            rows = [s for s in past if s.id in ids] + rows
+        problems = self._problems({s.problem for s in rows})
+        return {s.id: Attempt(problems[s.problem], s) for s in rows}
 
     def checkpoint(self, role: str, which: str = "latest") -> Checkpoint:
         """A model's checkpoint: base, best, previous or latest."""
@@ -317,10 +320,14 @@ class Part:
             return problems
         return [replace(p, answer=None, solution=None, tests=None) for p in problems]
 
-    def _all_problems(self) -> list[Problem]:
+    def _problems(self, wanted: Set[str]) -> dict[str, Problem]:
+        """The shard's problems by id, given and made; rounds before, often many, are read if some are theirs."""
         given = self.given()
-        past = [p for folder in self._past(Problem) for p in folder.read(Problem, self.shard)]
-        return given + self._derived(past + self._everything(Problem), given)
+        found = {p.id: p for p in given + self._derived(self._everything(Problem), given)}
+        if not wanted <= found.keys():
+            past = [p for folder in self._past(Problem) for p in folder.read(Problem, self.shard)]
+            found = {p.id: p for p in self._derived(past, given)} | found
+        return found
 
     def _derived(self, problems: list[Problem], given: list[Problem]) -> list[Problem]:
         """Give those that have no verifier of their own their parents', and what of the parents' gold is visible."""

@@ -305,7 +305,8 @@ class Controller:
 
     def _write_metrics(self) -> None:
         """One line per metric, made anew from the tables so that a resumed run has each once."""
-        told = [(number, asdict(each)) for number in sorted(self.stored) for each in self.stored[number].metrics]
+        # One after the other: a list of them would be the larger the longer the run.
+        told = ((number, asdict(each)) for number in sorted(self.stored) for each in self.stored[number].metrics)
         text = "".join(json.dumps({"round": number, **metric}) + "\n" for number, metric in told)
         write_text(self.store.root / "metrics.jsonl", text)
 

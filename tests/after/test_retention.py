@@ -56,24 +56,33 @@ def weights(root: Path) -> set[int]:
     return {int(path.parts[-5][6:]) for path in root.glob("round-*/*-train/checkpoint/serve/*.safetensors")}
 
 
-def test_the_end_of_a_round_looks_only_at_what_can_have_changed(tmp_path: Path) -> None:
+def test_neither_a_round_nor_its_end_opens_more_files_than_those_before(tmp_path: Path) -> None:
     """Else each round takes longer than the one before; and what is freed is what a fresh look would free."""
+    global counted
     words = "best,last,every:3"
     retention = Retention(Store(tmp_path), Keep.of(words))
-    opened: list[int] = []
+    rounds: list[int] = []
+    ends: list[int] = []
 
     def ended(number: int, stored: History) -> None:
         global counted
+        assert counted is not None
+        rounds.append(len(counted))
+        counted = None
         fresh = [each.path for each in weigh(retention.store, retention.keep, rests=True) if not each.kept]
         counted = []
         freed = retention.collect(stored, words, rests=True)
-        opened.append(len(counted))
+        ends.append(len(counted))
         counted = None
         assert [each.path for each in freed] == fresh
         assert not any(not each.kept for each in weigh(retention.store, retention.keep, rests=True))
+        counted = []
 
+    counted = []
     run(tmp_path, 12, ended=ended)
-    # The first rounds have fewer before them; a round more or less is open, as the gate's best and last lie.
-    assert min(opened[4:8]) > 0
-    assert max(opened[9:]) <= max(opened[4:8])
+    counted = None
+    for each in (rounds, ends):
+        assert min(each[4:8]) > 0
+        # A file more or less: whether the gate's best is the last one, how often a weight file is looked for.
+        assert max(each[9:]) <= 1.05 * max(each[4:8])
     assert {3, 6, 9, 12} <= weights(tmp_path) < set(range(1, 13))
