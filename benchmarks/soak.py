@@ -3,8 +3,8 @@
 python -m benchmarks.soak --work WORK [--rounds 200]
 
 The job is `selftrain run rest_em` on nano, as its own command. From outside, four times a second, everything it has
-started is looked at: memory (proportional set size, shared pages divided among those who share them), open handles,
-processes. Weights are kept by retention (best and last); records are kept for ever, so the disk they take grows by what
+started is looked at: memory (proportional set size, shared pages divided among those who share them; of the controller
+what is its own and no file's), open handles, processes. Weights are kept by retention (best and last); records are kept for ever, so the disk they take grows by what
 a round stores. A slope is over means of blocks of rounds, the first rounds left out, so that neighbours that are alike
 don't make its interval too small.
 """
@@ -69,7 +69,7 @@ class Slope(NamedTuple):
 FIGURES = {
     "seconds": ("time of a round", "s"),
     "memory": ("memory, all processes", "MB"),
-    "controller": ("memory, controller", "MB"),
+    "controller": ("memory of the controller alone", "MB"),
     "handles": ("open handles, all processes", ""),
     "processes": ("processes", ""),
     "weights": ("weights on disk", "MB"),
@@ -115,11 +115,11 @@ def watched(process: subprocess.Popen[bytes], out: Path, rounds: int) -> Iterato
 def look(now: Seen, pid: int) -> None:
     """Take the most of what was there so far and what is there at this moment."""
     found = [each for each in map(one, family(pid)) if each is not None]
-    now.memory = max(now.memory, sum(memory for memory, _ in found))
-    now.handles = max(now.handles, sum(handles for _, handles in found))
+    now.memory = max(now.memory, sum(each.memory for each in found))
+    now.handles = max(now.handles, sum(each.handles for each in found))
     now.processes = max(now.processes, len(found))
     own = one(pid)
-    now.controller = max(now.controller, own[0] if own else 0.0)
+    now.controller = max(now.controller, own.own if own else 0.0)
 
 
 def family(pid: int) -> Iterator[int]:
@@ -134,14 +134,23 @@ def family(pid: int) -> Iterator[int]:
             continue
 
 
-def one(pid: int) -> tuple[float, int] | None:
-    """Return a process's share of memory in MB and its open handles; None when it has ended."""
+class One(NamedTuple):
+    """One process: its share of memory and what is its own and no file's, in MB; its open handles."""
+
+    memory: float
+    own: float
+    handles: int
+
+
+def one(pid: int) -> One | None:
+    """Look at a process; None when it has ended."""
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
         handles = len(os.listdir(f"/proc/{pid}/fd"))
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
-    return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("Pss:")), handles
+    sizes = {line.partition(":")[0]: int(line.split()[1]) / 1e3 for line in lines[1:]}
+    return One(sizes["Pss"], sizes["Anonymous"], handles)
 
 
 def finished(now: Seen, out: Path) -> Seen:
