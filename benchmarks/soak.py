@@ -4,9 +4,9 @@ python -m benchmarks.soak --work WORK [--rounds 200]
 
 The job is `selftrain run rest_em` on nano, as its own command. From outside, four times a second, everything it has
 started is looked at: memory (proportional set size, shared pages divided among those who share them; of the controller
-what is its own and no file's), open handles, processes. Weights are kept by retention (best and last); records are kept
-for ever, so the disk they take grows by what a round stores. A slope is over means of blocks of rounds, the first rounds
-left out, so that neighbours that are alike don't make its interval too small.
+what is its own and no file's), open handles, processes. Weights are kept by retention (best and last); records are
+kept for ever, so the disk they take grows by what a round stores. A slope is over means of blocks of rounds, the first
+rounds left out, so that neighbours that are alike don't make its interval too small.
 """
 
 import argparse

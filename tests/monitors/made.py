@@ -53,6 +53,7 @@ class Made:
         self.store = Store(self.root)
         self.places: dict[int, int] = {}
         self.stage(0, "problems", {Problem: self.problems()})
+        self.stage(0, "base", {Checkpoint: [Checkpoint(id="base", path="base", base="base")]})
 
     def problems(self) -> list[Problem]:
         return [
@@ -74,6 +75,9 @@ class Made:
         for shard in range(2):
             folder.write(shard, {kind: rows[shard::2] for kind, rows in order.items()})
         folder.finish({})
+        if round:
+            plan = {"stages": [{"name": each} for each in self.store.stages(round)]}
+            self.store.write_sealed(self.store.round(round) / "plan.json", plan)
 
     def sampled(
         self,

@@ -150,7 +150,7 @@ def test_in_a_browser_the_numbers_move_without_a_reload(tmp_path: Path) -> None:
     root = make_run(tmp_path / "run", rounds=1)
     last = Store(root).stages(1)["evaluate"].path
     aside = tmp_path / "aside"
-    for folder in sorted(root.glob("round-01/*")):
+    for folder in sorted(root.glob("round-01/*/")):
         if folder.name >= last.name:
             (aside / folder.name).parent.mkdir(exist_ok=True)
             shutil.move(folder, aside / folder.name)
@@ -162,7 +162,7 @@ def test_in_a_browser_the_numbers_move_without_a_reload(tmp_path: Path) -> None:
         before = browser.text("#accuracy table")
         browser.choose("#filter-status", "pass")
         browser.until(lambda: browser.js("return document.querySelectorAll('#problems li').length"), "problems")
-        for folder in sorted(aside.iterdir(), reverse=True):
+        for folder in sorted(aside.iterdir()):
             shutil.move(folder, root / "round-01" / folder.name)
         browser.until(lambda: browser.text("#accuracy table") != before, "the new round's figures", seconds=60)
         browser.until(lambda: "1" in browser.text("#accuracy table").split("\n")[-1][:3], "round 1")
