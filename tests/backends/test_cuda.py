@@ -93,6 +93,10 @@ def test_vllm_on_the_device_finds_what_the_cpu_finds(engine: VllmSampler, made: 
     assert gap(made[0], *scored(engine, asked(made[0], 64, temperature=0.0))) < 5e-3
 
 
+def test_an_engine_takes_as_many_sequences_at_once_as_vllms_own_class(engine: VllmSampler) -> None:
+    assert engine.concurrency >= 256
+
+
 def test_an_engine_that_sleeps_gives_its_memory_back_and_wakes_with_the_weights_asked_for(
     engine: VllmSampler, made: tuple[Path, Path]
 ) -> None:
