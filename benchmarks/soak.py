@@ -158,7 +158,8 @@ def finished(now: Seen, out: Path) -> Seen:
     (end,) = gates(out, now.round)
     (begin,) = gates(out, now.round - 1) if now.round > 1 else [out / "round-01/plan.json"]
     now.seconds = end.stat().st_mtime - begin.stat().st_mtime
-    for path in out.rglob("*"):
+    # Unlike rglob, walk goes on where a folder got its name while it was being listed.
+    for path in (Path(folder, name) for folder, _, names in os.walk(out) for name in (".", *names)):
         try:
             size = path.lstat().st_blocks * 512 / 1e6
         except FileNotFoundError:  # a file that got its name meanwhile
