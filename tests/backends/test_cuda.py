@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -149,7 +150,7 @@ def test_rounds_from_the_front_door(recipe: str, kind: str, tmp_path: Path) -> N
     if kind == "vllm":
         pytest.importorskip("vllm")
     engine = {"kind": kind, **({"gpu_memory_utilization": SHARE} if kind == "vllm" else {})}
-    size = {"rounds": 2, "pool": 40, "valid": 20, "test": 40}
+    size: dict[str, Any] = {"rounds": 2, "pool": 40, "valid": 20, "test": 40}
     run = selftrain.run(recipe, preset="nano", out=str(tmp_path / "run"), sampler=engine, **size)
     assert len(run.history.rounds) == 3
     assert run.metric("accuracy", split="test", round=2) is not None
