@@ -1,4 +1,5 @@
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,10 @@ from xdist.scheduler import LoadScopeScheduling
 # Test processes run side by side, one a core: none may take all cores for one product of matrices.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell that starts the tests in the background has Ctrl-C ignored, by the runs that they start too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ALONE = "test_recipes.py"
 """A file of many long tests without fixtures to share: they are spread over the processes one by one."""
