@@ -33,12 +33,24 @@ def hashed(path: Path) -> str:
     met = as_met(path, found.st_size, found.st_mtime_ns, found.st_ino)
     content = _known.get(met)
     if content is None:
-        with path.open("rb") as file:
-            content = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+        content = _digest(path)
         if len(_known) >= MOST:
             _known.clear()
         _known[met] = content
     return content.hex()
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+
+
+def whole(path: Path) -> bool:
+    """Return whether a table's file holds, read anew, what the manifest beside it says; False without a manifest."""
+    manifest = path.with_name(MANIFEST)
+    if not manifest.exists():
+        return False
+    return read(manifest, "delete its folder").get(path.name) == _digest(path).hex()
 
 
 def as_met(path: Path, *signature: int) -> bytes:

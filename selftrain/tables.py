@@ -3,6 +3,7 @@
 Inferred schemas break on empty and all-null columns, so every column's type comes from its field's type.
 """
 
+import errno
 import json
 import types
 import typing
@@ -14,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origi
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from selftrain import seals
 from selftrain.errors import StoreError
 from selftrain.records import (
     Checkpoint,
@@ -104,7 +106,10 @@ def read(kind: type[R], path: Path) -> list[R]:
 
 
 def read_table(kind: Kind, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file as a table, or some of its columns; raises StoreError for what cannot be read as such."""
+    """Read a Parquet file as a table, or some of its columns; raises StoreError for what cannot be read as such.
+
+    Raises OSError where the file is what was written and the machine can't read it, for want of memory say.
+    """
     wanted = schema(kind)
     if columns is not None:
         wanted = pa.schema([wanted.field(name) for name in columns])
@@ -114,6 +119,9 @@ def read_table(kind: Kind, path: Path, columns: Sequence[str] | None = None) -> 
         raise
     except (pa.ArrowException, OSError, ValueError) as error:
         why = str(error).splitlines()[0]
+        # Libraries tell want of memory and of threads by errors of many kinds, and damage by OSError too.
+        if (isinstance(error, OSError | MemoryError) or type(error) is pa.ArrowException) and seals.whole(path):
+            raise OSError(errno.EIO, f"{why}, though the file holds what was written to it", str(path)) from error
         raise StoreError(
             f"{path} cannot be read as {NAMES[kind]}: {why}; it is damaged, or another version of selftrain wrote it: "
             "use that version, or delete the round's folder, and the same command makes it again"

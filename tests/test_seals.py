@@ -1,16 +1,18 @@
 """A stored file that is not what was written is named and never read."""
 
+import errno
 import json
 import shutil
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from selftrain import seals, store
+from selftrain import seals, store, tables
 from selftrain.errors import StoreError
 from selftrain.records import Metric, Pick
 from selftrain.store import StageFolder, Store
@@ -49,6 +51,32 @@ def test_a_damaged_shard_is_named_and_not_read(tmp_path: Path, name: str, how: s
         with pytest.raises(StoreError, match=rf"{victim.name} .*delete .*round-01 and the rounds after it"):
             StageFolder(folder.path).read(Pick, 1)
     assert len(StageFolder(folder.path).read(Pick, 0)) == 9
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        OSError("ZSTD_DCtx create failed"),
+        pa.ArrowException("Failed to launch worker thread"),
+        pa.ArrowMemoryError("malloc"),
+    ],
+    ids=["no room to unpack", "no thread", "no memory"],
+)
+def test_a_whole_file_that_the_machine_cannot_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    path = stored(tmp_path).file(Pick, 1)
+
+    def fail(*arguments: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr(tables.pq, "ParquetFile", fail)
+    with pytest.raises(OSError, match="holds what was written to it") as caught:
+        tables.read(Pick, path)
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(path))
+    flipped(path, 20, 3)
+    with pytest.raises(StoreError, match="it is damaged"):
+        tables.read(Pick, path)
 
 
 @given(at=st.integers(0, 10_000), bit=st.integers(0, 7))

@@ -115,6 +115,8 @@ def _refused(error: Exception) -> int:
         )
     if isinstance(error, OSError) and error.errno in PATHS:
         return _failed(f"{error.strerror}: {str(error.filename)[:200]}; name another path", 2)
+    if isinstance(error, MemoryError):
+        return _failed("there is not enough memory; free some or use less, then run the same command again", 1)
     if os.environ.get("SELFTRAIN_DEBUG"):
         raise error
     _failed(f"{type(error).__name__}: {error}", 1)
