@@ -10,7 +10,6 @@ base model solves least often, by the samples of round 1 of the run that samples
 import argparse
 import json
 import os
-import platform
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,9 +17,8 @@ from typing import Any, NamedTuple
 import duckdb
 
 import selftrain
-from benchmarks.paired import RESULTS, commit
+from benchmarks.paired import commit, machine, result
 from selftrain.loop.launch import Run
-from selftrain.loop.plan import cores
 
 
 class Taken(NamedTuple):
@@ -97,7 +95,7 @@ def write(found: dict[str, list[Taken]], asked: argparse.Namespace) -> None:
         f"`python -m benchmarks.adaptive --work WORK --preset {asked.preset} --seeds {asked.seeds} --rounds"
         f" {asked.rounds} --samples {asked.samples} --keep {asked.keep}`",
         "",
-        f"Commit {commit()}, {platform.machine()}, {cores()} cores. Sums over {asked.rounds} rounds and {asked.seeds}"
+        f"Commit {commit()}, {machine()}. Sums over {asked.rounds} rounds and {asked.seeds}"
         " seeds; ratios to sampling all at once; accuracy on test after the last round by seed.",
         "",
         "| way | tokens | kept rows | tokens a kept row | share of the hardest quartile | accuracy, % |",
@@ -111,10 +109,9 @@ def write(found: dict[str, list[Taken]], asked: argparse.Namespace) -> None:
             f" | {tokens / rows:.0f} | {100 * hard / rows:.1f} %"
             f" | {', '.join(f'{100 * one.test:.1f}' for one in each)} |"
         )
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"adaptive-{asked.preset}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    result(f"adaptive-{asked.preset}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     figures = {"commit": commit(), "load": os.getloadavg(), "ways": found}
-    (RESULTS / f"adaptive-{asked.preset}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    result(f"adaptive-{asked.preset}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

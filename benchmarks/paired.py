@@ -11,6 +11,7 @@ from typing import Any
 import selftrain
 from selftrain import statistics
 from selftrain.errors import SelftrainError
+from selftrain.installed import cuda_devices
 from selftrain.loop.launch import Run
 from selftrain.loop.plan import cores
 from selftrain.records import Metric, Outcome
@@ -53,10 +54,21 @@ def shown(estimate: statistics.Estimate) -> str:
 
 def keep(name: str, command: str, figures: dict[str, Any]) -> None:
     """Print a benchmark's figures and write them to its result, with the command, commit and machine they are of."""
-    about = {"command": command, "commit": commit(), "machine": platform.machine(), "cores": cores()}
+    about = {"command": command, "commit": commit(), "machine": machine()}
     text = json.dumps({**about, "load": os.getloadavg(), **figures}, indent=1)
     print(text)
-    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    result(f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def result(name: str) -> Path:
+    """Return where a benchmark's result goes; what was measured on a CUDA device does not replace the rest."""
+    path = RESULTS / name
+    return path.with_stem(f"{path.stem}-cuda") if cuda_devices() else path
+
+
+def machine() -> str:
+    """Name the processor, and the CUDA devices if there are any."""
+    return ", ".join([platform.machine(), f"{cores()} cores", *cuda_devices()])
 
 
 def commit() -> str:

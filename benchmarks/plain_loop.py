@@ -13,7 +13,6 @@ call has finished is not done again. With --adaptive, selftrain samples in waves
 import argparse
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -24,13 +23,12 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import selftrain
-from benchmarks.paired import RESULTS, commit, shown
+from benchmarks.paired import commit, machine, result, shown
 from selftrain import statistics
 from selftrain.after import summary
 from selftrain.backends import models
 from selftrain.loop import measure
 from selftrain.loop.budget import spent
-from selftrain.loop.plan import cores
 from selftrain.store import Store
 
 PROBLEMS = Path(__file__).with_name("loop_problems.py")
@@ -149,7 +147,7 @@ def write(found: list[tuple[Side, Side, measure.Measured]], asked: argparse.Name
         f"`python -m benchmarks.plain_loop --loop FOLDER --work WORK --problems {asked.problems} --samples"
         f" {asked.samples} --rounds {asked.rounds}{options}`",
         "",
-        f"Commit {commit()}, {platform.machine()}, {cores()} cores. SmolLM2-135M-Instruct (Q4_1), {asked.rounds} rounds"
+        f"Commit {commit()}, {machine()}. SmolLM2-135M-Instruct (Q4_1), {asked.rounds} rounds"
         f" of {asked.problems} problems x {asked.samples} samples, the same on both sides. Seconds of wall-clock,"
         " medians over seeds; selftrain's first evaluation carries the start of its engine, its sampling carries"
         " verification, selection and row building, and its evaluation a valid split of 50 that the loop has not.",
@@ -170,13 +168,12 @@ def write(found: list[tuple[Side, Side, measure.Measured]], asked: argparse.Name
         )
     pooled, _ = statistics.nested([list(compared.differences.values()) for _, _, compared in found])
     lines.append(f"| all | | | {median(o.seconds / m.seconds for m, o, _ in found):.2f} | {shown(pooled)} |")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    result(f"{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     figures = {
         "commit": commit(), "load": os.getloadavg(), "difference": pooled._asdict(),
         "seeds": [{"ours": _plain(m), "loop": _plain(o)} for m, o, _ in found],
     }  # fmt: skip
-    (RESULTS / f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
+    result(f"{name}.json").write_text(json.dumps(figures, indent=1) + "\n")
 
 
 def _phase(side: Side, phase: str) -> float:
