@@ -248,7 +248,7 @@ def _patient(stage: Stage) -> Stage:
 
 
 def _at_once(stage: Stage) -> Stage:
-    return _set(stage, waves=1, most=0) if getattr(stage, "waves", 1) > 1 else stage
+    return _set(stage, waves=1, most=0, coolest=None) if getattr(stage, "waves", 1) > 1 else stage
 
 
 def _set(stage: Stage, **values: Any) -> Stage:

@@ -1,7 +1,7 @@
 """Generate: sample responses from a model. Gold: let gold solutions enter as samples."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from selftrain.errors import RecipeError, near
@@ -42,6 +42,8 @@ class Generate(Stage):
     enough: int = 2
     most: int = 0
     """The most samples of a problem: what some leave over goes to the others, as far as this; 0 is n, saving it."""
+    coolest: float | None = None
+    """Temperature of the first wave, from which the waves rise evenly to `temperature`; None keeps that for all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,8 +76,15 @@ class Generate(Stage):
             raise RecipeError(f"stage {self.name!r}: enough is {self.enough}, but must be at least 1 right sample")
         if self.most and self.most < n:
             raise RecipeError(f"stage {self.name!r}: most is {self.most}, but must be at least n, which is {n}")
-        if self.waves == 1 and self.most:
-            raise RecipeError(f"stage {self.name!r}: most is {self.most}, which needs waves of 2 or more")
+        for name, value in {"most": self.most or None, "coolest": self.coolest}.items():
+            if self.waves == 1 and value is not None:
+                raise RecipeError(f"stage {self.name!r}: {name} is {value}, which needs waves of 2 or more")
+        hottest = self.temperature
+        if self.coolest is not None and not isinstance(hottest, FromData) and not 0 <= self.coolest <= hottest:
+            raise RecipeError(
+                f"stage {self.name!r}: coolest is {self.coolest}, but must be between 0 and temperature, which is"
+                f" {hottest}"
+            )
 
     def fits(self, earlier: Sequence[Stage]) -> None:
         """A recipe that asks for examples has some; those that are found in the data may turn out to be none."""
@@ -114,7 +123,8 @@ class Generate(Stage):
 
     def words(self) -> dict[str, str]:
         """How it samples."""
-        how = "greedy" if self.temperature == 0 else f"T={self.temperature}"
+        warm = f"T={self.temperature}" if self.coolest is None else f"T={self.coolest} to {self.temperature}"
+        how = "greedy" if self.temperature == 0 else warm
         hint = "" if self.template == "direct" else f", {self.template}"
         share = "" if self.share == 1 else f", {100 * self.share:g} % of the problems"
         most = f"<= {self.max_new_tokens} new tokens"
@@ -126,9 +136,8 @@ class Generate(Stage):
         checkpoint = part.checkpoint(self.model, self.which)
         sampler, tokens = lab.sampler(checkpoint), lab.tokens(checkpoint)
         assert isinstance(self.n, int)
-        assert isinstance(self.temperature, (int, float))
         sampling = Sampling(
-            temperature=self.temperature,
+            temperature=self._temperature(0),
             top_p=self.top_p,
             top_k=self.top_k,
             max_tokens=self.max_new_tokens,
@@ -154,6 +163,7 @@ class Generate(Stage):
             if not asked:
                 return
             budget -= len(asked)
+            sampling = replace(sampling, temperature=self._temperature(wave))
             # A later wave must not draw again what an earlier one drew.
             seed = seed_of(lab.seed, part.round.number, self.name, part.shard, *([wave] if wave else []))
             ids_of = {at: digest(part.round.number, self.name, at[0].problem.id, at[1]) for at in asked}
@@ -169,7 +179,7 @@ class Generate(Stage):
                 if not (prompt.problem.prefix + found[ids_of[at]].text).strip():
                     yield Quarantined(problem=prompt.problem.id, index=index, why="the completion is empty")
                     continue
-                made = self._sample(prompt, index, found[ids_of[at]], tokens.id, checkpoint.id)
+                made = self._sample(prompt, index, found[ids_of[at]], sampling, tokens.id, checkpoint.id)
                 samples.append((prompt, made))
                 yield made
             if wave + 1 < self.waves:
@@ -192,7 +202,16 @@ class Generate(Stage):
             return []
         return [(prompt, index) for prompt in left for index in range(prompt.drawn, min(upto, self.most or self.n))]
 
-    def _sample(self, prompt: "Prompt", index: int, done: Completion, tokenizer: str, model: str) -> Sample:
+    def _temperature(self, wave: int) -> float:
+        """Return a wave's temperature."""
+        assert isinstance(self.temperature, (int, float))
+        if self.coolest is None:
+            return self.temperature
+        return self.coolest + (self.temperature - self.coolest) * wave / (self.waves - 1)
+
+    def _sample(
+        self, prompt: "Prompt", index: int, done: Completion, sampling: Sampling, tokenizer: str, model: str
+    ) -> Sample:
         return Sample(
             id=done.id,
             problem=prompt.problem.id,
@@ -208,7 +227,7 @@ class Generate(Stage):
             model=model,
             template=self.template,
             logprob=done.logprob,
-            settings={"temperature": self.temperature, "top_p": self.top_p, "top_k": self.top_k},
+            settings={"temperature": sampling.temperature, "top_p": self.top_p, "top_k": self.top_k},
         )
 
 

@@ -94,6 +94,7 @@ SETTINGS = {
     "a split nobody knows": ("generate.splits=[tran]", "did you mean train?"),
     "a share above all": ("generate.share=2", "between 0 and 1"),
     "more waves than samples": ("generate.waves=9", "between 1 and n"),
+    "a coolest wave of one": ("generate.coolest=0.5", "needs waves"),
     "a source that is no stage": ("generate.of=[nosuch]", "no earlier stage"),
     "examples for a template without any": ("generate.template=few-shot", "needs shots"),
     "a switch in words": ("generate.logprob=maybe", "generate.logprob='maybe'"),

@@ -245,7 +245,11 @@ def test_controls_run_beside_a_real_run_and_are_resumed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["verifier-off", "shuffled", "one-round"])
 def test_verdicts_do_not_steer_a_controls_sampling(name: str) -> None:
-    waves = chosen().changed(lambda s: replace(s, waves=2, enough=1, most=6) if isinstance(s, Generate) else s)
+    waves = chosen().changed(lambda s: _in_waves(s) if isinstance(s, Generate) else s)
     made = CONTROLS[name].make(waves, Figures(rounds=2, kept={"select": [3, 3]}))
     made.check()
-    assert [(s.waves, s.most) for s in made.given() if isinstance(s, Generate)] == [(1, 0)]
+    assert [(s.waves, s.most, s.coolest) for s in made.given() if isinstance(s, Generate)] == [(1, 0, None)]
+
+
+def _in_waves(stage: Generate) -> Generate:
+    return replace(stage, waves=2, enough=1, most=6, coolest=0.1)

@@ -264,6 +264,17 @@ def test_waves_never_draw_the_same_stream_again(tmp_path: Path) -> None:
     assert len({s.text for s in found}) == len(found) == 24
 
 
+def test_waves_rise_from_the_coolest_to_the_temperature(tmp_path: Path) -> None:
+    backends = FakeBackends(lambda *given: f"no {given[2].random()}")
+    stage = Generate(n=6, waves=3, coolest=0.4, temperature=1.0)
+    found = Bench(tmp_path, TRAIN, backends).run(stage)
+    asked = {each.id: each.sampling.temperature for sampler in backends.samplers for each in sampler.requests}
+    assert len(found) == len(asked) == 18
+    assert all(asked[s.id] == pytest.approx((0.4, 0.7, 1.0)[s.index // 2]) for s in found)
+    assert all(s.settings["temperature"] == asked[s.id] for s in found)
+    assert "T=0.4 to 1.0" in stage.words()["samples"]
+
+
 def test_waves_look_at_gold_and_say_so() -> None:
     stage = Generate(n=4, waves=2)
     assert stage.gold
@@ -279,6 +290,9 @@ def test_waves_look_at_gold_and_say_so() -> None:
         ({"waves": 2, "enough": 0}, "enough is 0"),
         ({"n": 4, "waves": 2, "most": 3}, "most is 3, but must be at least n, which is 4"),
         ({"most": 9}, "most is 9, which needs waves"),
+        ({"coolest": 0.0}, "coolest is 0.0, which needs waves"),
+        ({"waves": 2, "coolest": 1.1}, "coolest is 1.1, but must be between 0 and temperature, which is 1.0"),
+        ({"waves": 2, "coolest": -0.1}, "coolest is -0.1"),
     ],
 )
 def test_waves_that_cannot_be_are_refused(given: dict[str, Any], said: str) -> None:
