@@ -3,7 +3,8 @@
 python -m benchmarks.growth --work WORK [--samples 10000 100000 1000000]
 
 A real round of `rft` by the real controller, with 100 samples a problem; only sampler and trainer are replaced by ones
-that cost nothing (selftrain.testing). Each size is a process of its own, whose peak memory the operating system tells.
+that cost nothing (selftrain.testing): what they are asked and given is forgotten, and only one shard's rows are read
+for training. Each size is a process of its own, whose peak memory the operating system tells.
 """
 
 import argparse
@@ -13,10 +14,13 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.paired import keep
+from selftrain.lab import Completion, Progress, Request, Trained, TrainJob
 
 EACH = 100
 SHARD = 64
@@ -46,13 +50,29 @@ def main() -> None:
 def measured(samples: int, root: Path) -> dict[str, Any]:
     """Run one size; return seconds by stage, microseconds a sample and the peak memory in MB."""
     from selftrain import plugins
-    from selftrain.testing import fake_run, sums
+    from selftrain.testing import FakeBackends, FakeSampler, FakeTrainer, adds, fake_run, sums
+
+    class Forgetful(FakeSampler):
+        def sample(self, requests: Sequence[Request], *, seed: int) -> Iterator[Completion]:
+            yield from super().sample(requests, seed=seed)
+            self.requests.clear()
+
+    class Careless(FakeTrainer):
+        def train(self, job: TrainJob, progress: Progress) -> Trained:
+            return super().train(replace(job, rows=job.rows[:1]), progress)
+
+    class Backends(FakeBackends):
+        def sampler(self, checkpoint: Path) -> FakeSampler:
+            return Forgetful(checkpoint, self.answer)
+
+        def trainer(self) -> FakeTrainer:
+            return Careless(0.2)
 
     shutil.rmtree(root, ignore_errors=True)
     recipe = plugins.load("recipe", "rft").recipe(samples=EACH)
     parts = {"train": sums(samples // EACH), "valid": sums(8, "valid", 9_000_000), "test": sums(8, "test", 9_000_100)}
     begun = time.monotonic()
-    fake_run(recipe, root, problems=parts, shard=SHARD)
+    fake_run(recipe, root, problems=parts, backends=Backends(adds), shard=SHARD)
     seconds = time.monotonic() - begun
     events = [json.loads(line) for line in (root / "events.jsonl").read_text().splitlines()]
     busy = {each["stage"]: each["busy_seconds"] for each in events if each["round"] == 1}

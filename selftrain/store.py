@@ -17,12 +17,14 @@ import os
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from selftrain import seals, tables
@@ -313,6 +315,18 @@ class StageFolder:
         if found:
             return pa.concat_tables(found)
         return tables.to_table(kind, []).select(list(names))
+
+    def tally(self, kind: type[Any], column: str) -> Counter[str]:
+        """Return how often each text of a column stands in the stage; a shard at a time, as a round may be large."""
+        found: Counter[str] = Counter()
+        for path in self.files(kind):
+            found.update(map(str, tables.read_table(kind, path, [column]).column(0).to_pylist()))
+        return found
+
+    def length(self, kind: type[Any], column: str) -> int:
+        """Return how many items the lists of a column have in all; a shard at a time."""
+        lists = (tables.read_table(kind, path, [column]).column(0) for path in self.files(kind))
+        return sum(pc.sum(pc.list_value_length(each)).as_py() or 0 for each in lists)
 
     def file(self, kind: type[Any], shard: int) -> Path:
         """Return the Parquet file of a shard's records of one type; raises StoreError if the shard is damaged."""

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from selftrain import store as stores
 from selftrain import tables
 from selftrain.errors import StoreError
-from selftrain.records import Metric, Pick
+from selftrain.records import Metric, Pick, Row
 from selftrain.store import StageFolder, Store, differences, write_text
 
 
@@ -324,6 +325,27 @@ def test_a_rename_that_is_seen_late_is_waited_for(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(stores, "VISIBLE_SECONDS", 0.1)
     with pytest.raises(StoreError, match="did not appear within 0 s"):
         folder.write(1, {Pick: [pick(1)]})
+
+
+def test_a_stage_is_counted_a_shard_at_a_time(tmp_path: Path) -> None:
+    """A round of ten million samples is: its columns in one piece are gigabytes."""
+    folder = Store(tmp_path).stage(1, 1, "select")
+    folder.begin({})
+    peaks = []
+    for shard in range(8):
+        picks = [Pick(sample=f"s{n}", problem="p", side="kept" if n % 4 else "dropped", rule="") for n in range(2000)]
+        rows = [Row(id=f"r{n}", kind="example", segments=(), labels=(1, 0) * (n % 3)) for n in range(2000)]
+        folder.write(shard, {Pick: picks, Row: rows})
+        folder.tally(Pick, "side")
+        tracemalloc.start()
+        assert folder.tally(Pick, "side") == {"kept": 1500 * (shard + 1), "dropped": 500 * (shard + 1)}
+        assert folder.length(Row, "labels") == sum(2 * (n % 3) for n in range(2000)) * (shard + 1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[-1] < 1.5 * peaks[0]
+    empty = Store(tmp_path).stage(1, 2, "none")
+    empty.begin({})
+    assert (empty.tally(Pick, "side"), empty.length(Row, "labels")) == ({}, 0)
 
 
 def test_shards_that_are_dropped_are_gone(tmp_path: Path) -> None:

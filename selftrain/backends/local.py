@@ -80,7 +80,8 @@ class LocalBackends:
     @property
     def concurrency(self) -> int:
         """How many samples the engine works on at once, as far as that is known before it is started."""
-        usual = {"vllm": 512 if has_cuda() else 64, "transformers": 256, "server": 64}[self.kind]
+        small = models.describe(self.model).parameters <= SMALL
+        usual = {"vllm": 512 if has_cuda() else 64, "transformers": 512 if small else 256, "server": 64}[self.kind]
         return int(self.settings.get("max_num_seqs", self.settings.get("concurrency", usual)))
 
     def sampler(self, checkpoint: Path) -> Sampler:
@@ -98,7 +99,8 @@ class LocalBackends:
             return ServerSampler(checkpoint, settings=self.settings, seed=self.file.seed)
         from selftrain.backends.transformers_sampler import TransformersSampler
 
-        return TransformersSampler(checkpoint, settings=self.settings, log=log, **_python(self.file.sampler))
+        settings = {"concurrency": self.concurrency, **self.settings}
+        return TransformersSampler(checkpoint, settings=settings, log=log, **_python(self.file.sampler))
 
     def trainer(self) -> Trainer:
         """Start the trainer."""

@@ -1,6 +1,5 @@
 """What a run has spent on its train problems, by its own records: evaluations and audits are everyone's."""
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +67,7 @@ def _on_train(folder: StageFolder) -> bool:
 
 def _chosen(folder: StageFolder) -> int:
     """Samples kept, or pairs: each has one that is chosen."""
-    sides = Counter(folder.columns(Pick, ["side"]).column(0).to_pylist())
+    sides = folder.tally(Pick, "side")
     return sides["kept"] + sides["chosen"]
 
 

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -276,8 +276,7 @@ class Controller:
         for kind in stage.writes:
             summary[kind.__name__.lower()] = folder.count(kind)
         if Sample in stage.writes:
-            lengths = folder.columns(Sample, ["completion_ids"]).column(0)
-            summary["tokens"] = sum(len(ids or ()) for ids in lengths.to_pylist())
+            summary["tokens"] = folder.length(Sample, "completion_ids")
             self.tokens += summary["tokens"]
         folder.finish(summary)
         self.store.append("events.jsonl", {"time": time.time(), "round": round.number, "stage": stage.name, **summary})
@@ -365,14 +364,13 @@ def _came(stage: Stage, folder: StageFolder, summary: Json) -> str:
     counts = {name: count for name, count in summary.items() if count and not name.endswith(("seconds", "tokens"))}
     said = [f"{count:,} {name}{'s' * (count > 1)}" for name, count in counts.items()]
     if Pick in stage.writes:
-        sides = folder.columns(Pick, ["side"]).column(0).to_pylist()
-        kept = sum(1 for side in sides if side != "dropped")
-        said = [f"kept {kept:,} of {len(sides):,}"]
+        sides = folder.tally(Pick, "side")
+        kept = sides.total() - sides["dropped"]
+        said = [f"kept {kept:,} of {sides.total():,}"]
         if not kept:
             said.append("nothing to train on: the model stays as it is")
     if Verdict in stage.writes:
-        statuses = Counter(folder.columns(Verdict, ["status"]).column(0).to_pylist())
-        said = [f"{count:,} {status}" for status, count in statuses.most_common()]
+        said = [f"{count:,} {status}" for status, count in folder.tally(Verdict, "status").most_common()]
     if Decision in stage.writes:
         said = [f"{each.outcome.replace('_', ' ')}: {each.why}" for each in folder.read(Decision, 0)]
     tokens = f", {summary['tokens']:,} tokens" if summary.get("tokens") else ""
