@@ -1,10 +1,12 @@
 """Adaptive budget: tokens and kept rows of sampling in waves beside sampling all at once, and what becomes of the tail.
 
-python -m benchmarks.adaptive --work WORK [--preset nano] [--seeds 3] [--rounds 3] [--samples 16] [--keep 2]
+python -m benchmarks.adaptive --work WORK [--preset nano] [--ways NAME ...] [--seeds 3] [--rounds 3] [--samples 16]
+                              [--keep 2] [--fewer 10] [--valid 50] [--test 150]
 
 `saving` gives a problem no more samples once it has as many distinct right ones as are kept; `shifting` gives what that
-saves to the problems that have none yet, up to twice as many samples. The hardest quartile are the problems that the
-base model solves least often, by the samples of round 1 of the run that samples all at once.
+saves to the problems that have none yet, up to twice as many samples. `rising` has `fewer` samples a problem, one a
+wave, from temperature 0.4 up to 0.8; `cool` as many at once at 0.6: what the temperature does without waves. How hard a
+problem is, is how many digits stand in it: the model has no say in that.
 """
 
 import argparse
@@ -20,14 +22,16 @@ import selftrain
 from benchmarks.paired import commit, machine, result
 from selftrain.loop.launch import Run
 
+COOLEST, MIDDLE, HOTTEST = 0.4, 0.6, 0.8
+"""Temperatures of `rising` and `cool`."""
+
 
 class Taken(NamedTuple):
     """What a run sampled and kept, over its rounds."""
 
     tokens: int
-    rows: int
-    hardest: int
-    """Rows on the hardest quartile."""
+    rows: dict[int, int]
+    """Digits in the problem -> kept rows."""
     test: float
 
 
@@ -39,22 +43,30 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--keep", type=int, default=2)
+    parser.add_argument("--fewer", type=int, default=10)
+    parser.add_argument("--valid", type=int, default=50)
+    parser.add_argument("--test", type=int, default=150)
+    parser.add_argument("--ways", nargs="+", default=["saving", "shifting", "cool", "rising"])
     asked = parser.parse_args()
     waves = {"generate.waves": asked.samples // asked.keep, "generate.enough": asked.keep}
+    one_by_one = {"generate.waves": asked.fewer, "generate.enough": asked.keep, "generate.coolest": COOLEST}
     ways: dict[str, dict[str, Any]] = {
-        "all at once": {}, "saving": waves, "shifting": {**waves, "generate.most": 2 * asked.samples},
-    }  # fmt: skip
+        "all at once": {},
+        "saving": waves,
+        "shifting": {**waves, "generate.most": 2 * asked.samples},
+        "cool": {"samples": asked.fewer, "temperature": MIDDLE},
+        "rising": {"samples": asked.fewer, "temperature": HOTTEST, **one_by_one},
+    }
     found: dict[str, list[Taken]] = defaultdict(list)
     for seed in range(asked.seeds):
-        hardest: frozenset[str] = frozenset()
-        for name, settings in ways.items():
+        for name in ("all at once", *asked.ways):
+            settings = {"samples": asked.samples, "valid": asked.valid, "test": asked.test, **ways[name]}
             run = selftrain.run(
-                "rest_em", preset=asked.preset, seed=seed, rounds=asked.rounds, samples=asked.samples, keep=asked.keep,
+                "rest_em", preset=asked.preset, seed=seed, rounds=asked.rounds, keep=asked.keep,
                 out=str(asked.work / f"{asked.preset}-{name.replace(' ', '-')}-{seed}"),
                 **{"gate.patience": 99, **settings},
             )  # fmt: skip
-            hardest = hardest or least_solved(run)
-            found[name].append(taken(run, hardest))
+            found[name].append(taken(run))
             print(seed, name, found[name][-1], flush=True)
     write(found, asked)
 
@@ -63,55 +75,53 @@ def _read(run: Run, pattern: str) -> str:
     return f"read_parquet('{run.root}/{pattern}')"
 
 
-def least_solved(run: Run) -> frozenset[str]:
-    """Return the quarter of round 1's problems that the base model solves least often."""
-    rows = duckdb.execute(
-        f"select s.problem, avg((v.status = 'pass')::int) as rate"
-        f" from {_read(run, 'round-01/*-generate/part-*/samples.parquet')} s"
-        f" join {_read(run, 'round-01/*-verify/part-*/verdicts.parquet')} v on v.sample = s.id"
-        " group by s.problem order by rate, s.problem"
-    ).fetchall()
-    return frozenset(problem for problem, _ in rows[: len(rows) // 4])
-
-
-def taken(run: Run, hardest: frozenset[str]) -> Taken:
+def taken(run: Run) -> Taken:
     """Add up what a run's rounds sampled and kept."""
     tokens = duckdb.execute(
         f"select sum(len(completion_ids)) from {_read(run, 'round-0[1-9]/*-generate/part-*/samples.parquet')}"
     ).fetchall()[0][0]
-    kept = duckdb.execute(
-        f"select problem from {_read(run, 'round-0[1-9]/*-select/part-*/picks.parquet')} where side = 'kept'"
+    rows = duckdb.execute(
+        "select length(regexp_replace(p.prompt[-1].content, '[^0-9]', '', 'g')) as digits, count(*)"
+        f" from {_read(run, 'round-0[1-9]/*-select/part-*/picks.parquet')} k"
+        f" join {_read(run, 'round-00/00-*/part-*/problems.parquet')} p on p.id = k.problem"
+        " where k.side = 'kept' group by digits order by digits"
     ).fetchall()
     metric = run.metric("accuracy", split="test", round=run.history.rounds[-1].number)
-    hard = sum(problem in hardest for (problem,) in kept)
-    return Taken(int(tokens), len(kept), hard, metric.value if metric else 0.0)
+    return Taken(int(tokens), dict(rows), metric.value if metric else 0.0)
 
 
 def write(found: dict[str, list[Taken]], asked: argparse.Namespace) -> None:
     """Write the table."""
+    bins = sorted({digits for each in found.values() for one in each for digits in one.rows})
     lines = [
         f"# Adaptive budget, preset {asked.preset}",
         "",
-        f"`python -m benchmarks.adaptive --work WORK --preset {asked.preset} --seeds {asked.seeds} --rounds"
-        f" {asked.rounds} --samples {asked.samples} --keep {asked.keep}`",
+        f"`python -m benchmarks.adaptive --work WORK --preset {asked.preset} --ways {' '.join(asked.ways)} --seeds"
+        f" {asked.seeds} --rounds {asked.rounds} --samples {asked.samples} --keep {asked.keep} --fewer {asked.fewer}"
+        f" --valid {asked.valid} --test {asked.test}`",
         "",
-        f"Commit {commit()}, {machine()}. Sums over {asked.rounds} rounds and {asked.seeds}"
-        " seeds; ratios to sampling all at once; accuracy on test after the last round by seed.",
+        f"Commit {commit()}, {machine()}. Sums over {asked.rounds} rounds and {asked.seeds} seeds; ratios to sampling"
+        " all at once; kept rows by the digits in the problem; accuracy on test after the last round by seed.",
         "",
-        "| way | tokens | kept rows | tokens a kept row | share of the hardest quartile | accuracy, % |",
-        "|---|---|---|---|---|---|",
+        f"| way | tokens | kept rows | tokens a row | {' | '.join(f'{each} digits' for each in bins)} | accuracy, % |",
+        "|---" * (5 + len(bins)) + "|",
     ]
-    plain = [sum(values) for values in zip(*found["all at once"], strict=True)]
+    plain = _sums(found["all at once"])
     for name, each in found.items():
-        tokens, rows, hard, _ = (sum(values) for values in zip(*each, strict=True))
+        tokens, rows = _sums(each)
+        by_bin = " | ".join(str(sum(one.rows.get(digits, 0) for one in each)) for digits in bins)
         lines.append(
-            f"| {name} | {tokens:,.0f} ({tokens / plain[0]:.2f}) | {rows:.0f} ({rows / plain[1]:.2f})"
-            f" | {tokens / rows:.0f} | {100 * hard / rows:.1f} %"
-            f" | {', '.join(f'{100 * one.test:.1f}' for one in each)} |"
+            f"| {name} | {tokens:,} ({tokens / plain[0]:.2f}) | {rows} ({rows / plain[1]:.2f})"
+            f" | {tokens / rows:.0f} | {by_bin} | {', '.join(f'{100 * one.test:.1f}' for one in each)} |"
         )
     result(f"adaptive-{asked.preset}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     figures = {"commit": commit(), "load": os.getloadavg(), "ways": found}
     result(f"adaptive-{asked.preset}.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def _sums(each: list[Taken]) -> tuple[int, int]:
+    """Tokens and rows of several runs."""
+    return sum(one.tokens for one in each), sum(sum(one.rows.values()) for one in each)
 
 
 if __name__ == "__main__":
