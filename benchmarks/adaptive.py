@@ -4,9 +4,9 @@ python -m benchmarks.adaptive --work WORK [--preset nano] [--ways NAME ...] [--s
                               [--keep 2] [--fewer 10] [--valid 50] [--test 150]
 
 `saving` gives a problem no more samples once it has as many distinct right ones as are kept; `shifting` gives what that
-saves to the other problems, up to twice as many samples. `rising` shifts `fewer` samples a problem, one a wave, from
-temperature 0.4 up to 0.8, up to half as many more; `cool` has as many at once at 0.6: what the temperature does without
-waves. How hard a problem is, is how many digits stand in it: the model has no say in that.
+saves to the problems that have none yet, up to twice as many samples. `rising` has `fewer` samples a problem, one a
+wave, from temperature 0.4 up to 0.8; `cool` as many at once at 0.6: what the temperature does without waves. How hard a
+problem is, is how many digits stand in it: the model has no say in that.
 """
 
 import argparse
@@ -49,10 +49,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=["saving", "shifting", "cool", "rising"])
     asked = parser.parse_args()
     waves = {"generate.waves": asked.samples // asked.keep, "generate.enough": asked.keep}
-    one_by_one = {
-        "generate.waves": asked.fewer, "generate.enough": asked.keep, "generate.most": 3 * asked.fewer // 2,
-        "generate.coolest": COOLEST,
-    }  # fmt: skip
+    one_by_one = {"generate.waves": asked.fewer, "generate.enough": asked.keep, "generate.coolest": COOLEST}
     ways: dict[str, dict[str, Any]] = {
         "all at once": {},
         "saving": waves,
