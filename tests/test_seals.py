@@ -70,7 +70,7 @@ def test_a_whole_file_that_the_machine_cannot_read_is_not_called_damaged(
     def fail(*arguments: object) -> None:
         raise trouble
 
-    monkeypatch.setattr(tables.pq, "ParquetFile", fail)
+    monkeypatch.setattr("selftrain.tables.pq.ParquetFile", fail)
     with pytest.raises(OSError, match="holds what was written to it") as caught:
         tables.read(Pick, path)
     assert (caught.value.errno, caught.value.filename) == (errno.EIO, str(path))
