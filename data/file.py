@@ -1,8 +1,8 @@
 """A user's own file: JSONL, CSV or Parquet, with a mapping of its columns; `./questions.jsonl` for short."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
+from selftrain import paths
 from selftrain.columns import Columns
 from selftrain.datafiles import FileRow, read_rows
 from selftrain.problems import divide, unique
@@ -38,7 +38,7 @@ def load(
         verifier=verifier,
         meta=meta,
     )
-    rows = unique((row.where, columns.problem(row)) for row in read_rows(Path(what).expanduser()))
+    rows = unique((row.where, columns.problem(row)) for row in read_rows(paths.typed(what)))
     return divide(what, rows, {"train": train, "valid": valid, "test": test}, seed=seed)
 
 

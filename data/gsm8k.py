@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from selftrain import paths
 from selftrain.backends.hub import hub_rows
 from selftrain.datafiles import FileRow, read_rows
 from selftrain.errors import DataError
@@ -65,10 +66,10 @@ def problem(row: FileRow, *, annotations: bool = False) -> Problem:
 
 def _rows(split: str, path: str | None, file: str | None) -> Iterator[FileRow]:
     if file is not None:
-        return read_rows(Path(file).expanduser())
+        return read_rows(paths.typed(file))
     if path is None:
         return _from_hub(split)
-    folder = Path(path).expanduser()
+    folder = paths.typed(path)
     names = (f"{split}.jsonl", f"gsm8k_{split}.jsonl")
     for name in names:
         if (folder / name).is_file():

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from selftrain import paths
 from selftrain.backends.hub import hub_rows
 from selftrain.datafiles import FileRow, read_rows
 from selftrain.errors import DataError
@@ -29,7 +30,7 @@ def load(
     *, train: int, valid: int, test: int, seed: int, path: str | None = None, instruction: str = INSTRUCTION
 ) -> Mapping[str, Sequence[Problem]]:
     """Return problems; `instruction` stands before the function's head, and may be empty."""
-    rows = _from_hub() if path is None else _from_file(Path(path).expanduser())
+    rows = _from_hub() if path is None else _from_file(paths.typed(path))
     problems = unique((row.where, problem(row, instruction=instruction)) for row in rows)
     return divide("humaneval", problems, {"train": train, "valid": valid, "test": test}, seed=seed)
 

@@ -24,6 +24,7 @@ from types import ModuleType
 from typing import NamedTuple, TypeVar
 
 import selftrain
+from selftrain import paths
 from selftrain.errors import PluginError, UserError, near
 
 KINDS = {
@@ -94,7 +95,7 @@ def none_of(folder: Path, *, typed: object = None) -> Iterator[None]:
     settings that were `typed` now, nor in a run on this machine.
     """
     before = _closed.set((*_closed.get(), folder.resolve()))
-    named = _typed.set(_typed.get() | {Path(text).expanduser().resolve() for text in _texts(typed)})
+    named = _typed.set(_typed.get() | {paths.typed(text).resolve() for text in _texts(typed)})
     try:
         yield
     finally:
@@ -153,7 +154,7 @@ def find(kind: str, name: str) -> Found:
     Raises PluginError with the near names if it is nowhere, and for one in a folder of which nothing is to be loaded.
     """
     if name.endswith(".py"):
-        path = Path(name).expanduser().resolve()
+        path = paths.typed(name).resolve()
         if path.is_dir() or not path.exists():
             raise PluginError(f"{kind}: there is no file {name}")
         closed = next((folder for folder in _closed.get() if path.is_relative_to(folder)), None)

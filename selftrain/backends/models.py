@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import selftrain
+from selftrain import paths
 from selftrain.backends import weights
 from selftrain.errors import ModelError, near
 
@@ -46,7 +47,7 @@ def resolve(name: str) -> Path:
         return check(along[name])
     if name in HUB_IDS:
         return _short(name)
-    folder = Path(name).expanduser()
+    folder = paths.typed(name)
     if folder.is_dir():
         return check(folder.resolve())
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", name) and not folder.exists():

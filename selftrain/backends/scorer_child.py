@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from selftrain import paths
 from selftrain.backends import tokens
 from selftrain.backends.process import die_with_owner, owner_pipe
 from selftrain.errors import ModelError
@@ -132,7 +133,7 @@ def folder_of(name: str) -> Path:
     """Return the folder of a model: a checkpoint of a run, or whatever else can be named as a model."""
     from selftrain.backends import checkpoints, models
 
-    folder = Path(name).expanduser()
+    folder = paths.typed(name)
     return checkpoints.serve_of(folder) if (folder / "checkpoint.json").is_file() else models.resolve(name)
 
 

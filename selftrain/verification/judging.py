@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from selftrain import paths
 from selftrain.errors import PluginError, near
 from selftrain.records import Message
 
@@ -34,7 +35,7 @@ class Template:
 
 def template_file(name: str, folder: Path) -> Path:
     """Return a template's file: of the folder by name, or by a path that ends in .txt."""
-    return Path(name).expanduser() if name.endswith(".txt") else folder / f"{name}.txt"
+    return paths.typed(name) if name.endswith(".txt") else folder / f"{name}.txt"
 
 
 @lru_cache(maxsize=64)

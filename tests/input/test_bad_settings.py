@@ -107,6 +107,8 @@ SETTINGS = {
     "a gate without a metric": ("gate.metric=", "does not measure ''"),
     "a model of another type": ("model.policy=3", "model.policy=3"),
     "models that the recipe has not": ("model={policy: nano, critic: nano}", "no model 'critic'"),
+    "a model in nobody's home": ("model.policy=~nobody-at-all", "~nobody-at-all"),
+    "data in nobody's home": ("data=~nobody-at-all/rows.jsonl", "~nobody-at-all"),
     "a model's folder that is none": ("model=/", "is not a model folder"),
     "a data set of another type": ("data.name=3", "data needs a name"),
     "a run folder of another type": ("out=3", "out=3"),
