@@ -165,3 +165,13 @@ def test_an_escape_sequence_in_a_data_file_is_shown_not_obeyed(tmp_path: Path) -
     said = refused("run", "rest_em", "model=nano", "--data", path)
     assert "\\x1b[2J" in said
     assert "\x1b" not in said
+
+
+def test_want_of_memory_is_one_line_and_not_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **named: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("selftrain.loop.launch.prepare", fail)
+    answer = call("run", "rest_em", *SMALL, "--dry-run")
+    assert answer.code == 1
+    assert re.fullmatch(r"error: there is not enough memory; .*same command again\n", answer.err)
