@@ -11,13 +11,11 @@ earlier call was stopped.
 
 import argparse
 import json
-import platform
 from pathlib import Path
 
-from benchmarks.paired import RESULTS, accuracy, against, commit, finished, outcomes, shown
+from benchmarks.paired import RESULTS, accuracy, against, commit, finished, machine, outcomes, shown
 from selftrain import statistics
 from selftrain.loop.launch import Run
-from selftrain.loop.plan import cores
 from selftrain.round import History
 
 
@@ -47,7 +45,7 @@ def write(runs: dict[tuple[int, str], Run], asked: argparse.Namespace) -> None:
         f"`python -m benchmarks.control --work WORK --recipe {recipe} --control {control} --preset {preset}"
         f" --seeds {seeds} --rounds {asked.rounds}`",
         "",
-        f"Commit {commit()}, {platform.machine()}, {cores()} cores. Greedy accuracy on test; differences in points with"
+        f"Commit {commit()}, {machine()}. Greedy accuracy on test; differences in points with"
         " 95 % bootstrap intervals, paired by problem.",
         "",
         f"| seed | base | {recipe} best | {recipe} last | {control} best | {control} last |"

@@ -11,15 +11,13 @@ of families (Bonferroni). Runs lie in WORK and go on where an earlier call was s
 
 import argparse
 import json
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from benchmarks.paired import RESULTS, accuracy, against, commit, finished, outcomes, shown
+from benchmarks.paired import RESULTS, accuracy, against, commit, finished, machine, outcomes, shown
 from selftrain import statistics
-from selftrain.loop.plan import cores
 
 
 class Family(NamedTuple):
@@ -64,7 +62,7 @@ def main() -> None:
         "",
         f"`python -m benchmarks.families --work WORK --seeds {asked.seeds}`",
         "",
-        f"Commit {commit()}, {platform.machine()}, {cores()} cores. Greedy accuracy on test by each problem's own"
+        f"Commit {commit()}, {machine()}. Greedy accuracy on test by each problem's own"
         f" verifier, after one round; differences in points, {level(len(chosen)):.2%} intervals paired by problem over"
         f" {asked.seeds} seeds.",
         "",

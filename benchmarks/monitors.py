@@ -11,7 +11,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults import FAULTS, SHARED
-from benchmarks.paired import RESULTS, commit
+from benchmarks.paired import RESULTS, commit, machine
 from selftrain.loop.plan import cores
 from selftrain.monitors import alarms, available
 
@@ -104,7 +103,7 @@ def write(found: Sequence[Seen], asked: argparse.Namespace) -> None:
         "",
         f"`python -m benchmarks.monitors --work WORK --seeds {asked.seeds} --healthy {asked.healthy}`",
         "",
-        f"Commit {commit()}, {platform.machine()}, {cores()} cores. The bundled model nano, {SIZE['pool']} problems to"
+        f"Commit {commit()}, {machine()}. The bundled model nano, {SIZE['pool']} problems to"
         f" train on, {SIZE['valid']} held out, two rounds (three where a fault builds up, and of healthy runs). Fired:"
         " runs with the fault in which the monitor alarmed. False alarms: healthy runs in which it did, of those where"
         " it had what it needs. Accuracy: greedy on held-out problems, before and after, by seed.",

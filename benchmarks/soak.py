@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.paired import RESULTS, commit
+from benchmarks.paired import RESULTS, commit, machine
 from selftrain.backends.process import OWNER
 from selftrain.loop.plan import cores
 
@@ -201,7 +201,7 @@ def write(seen: list[Seen]) -> None:
         "",
         f"`python -m benchmarks.soak --work WORK --rounds {len(seen)}`: `selftrain run rest_em {' '.join(SETTINGS)}`",
         "",
-        f"Commit {commit()}, {platform.machine()}, {cores()} cores, beside other work. Slopes over means of {BLOCKS}"
+        f"Commit {commit()}, {machine()}, beside other work. Slopes over means of {BLOCKS}"
         f" blocks of rounds, the first {WARM} rounds left out; 95 % intervals.",
         "",
         "| figure | mean | change in 100 rounds | 95 % interval | round 21 | last round |",

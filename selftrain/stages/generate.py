@@ -137,7 +137,6 @@ class Generate(Stage):
         sampler, tokens = lab.sampler(checkpoint), lab.tokens(checkpoint)
         assert isinstance(self.n, int)
         sampling = Sampling(
-            temperature=self._temperature(0),
             top_p=self.top_p,
             top_k=self.top_k,
             max_tokens=self.max_new_tokens,
