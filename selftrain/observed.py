@@ -111,7 +111,6 @@ class Observed:
         self._before = before
         self._known: set[str] = set()
         self._scratch = Scratch(store)
-        self._database = self._scratch.connection
 
     @cached_property
     def folders(self) -> list[tuple[int, int, StageFolder]]:
@@ -137,7 +136,7 @@ class Observed:
     def query(self, text: str, *parameters: object) -> Columns:
         """Return the columns that a query gives, as arrays."""
         self._need(text)
-        found: Columns = self._database.execute(text, list(parameters)).fetchnumpy()
+        found: Columns = self._scratch.run(text, list(parameters)).fetchnumpy()
         return found
 
     def shares(self, text: str, *parameters: object) -> dict[int, Estimate]:
@@ -185,17 +184,15 @@ class Observed:
             elif word in DERIVED:
                 self._known.add(word)
                 self._need(DERIVED[word])
-                self._database.execute(f"CREATE TABLE {word} AS {DERIVED[word]}")
+                self._scratch.run(f"CREATE TABLE {word} AS {DERIVED[word]}")
             elif word == "stages":
                 self._known.add(word)
                 self._load_stages()
 
     def _load(self, name: str, stored: Stored) -> None:
-        self._database.register("nothing", tables.to_table(stored.kind, []))
+        self._scratch.connection.register("nothing", tables.to_table(stored.kind, []))
         columns = stored.columns.replace("{every}", "1")
-        self._database.execute(
-            f"CREATE TABLE {name} AS SELECT 0 AS round, 0 AS place, '' AS stage, {columns} FROM nothing"
-        )
+        self._scratch.run(f"CREATE TABLE {name} AS SELECT 0 AS round, 0 AS place, '' AS stage, {columns} FROM nothing")
         hidden = " WHERE split <> 'test'" if stored.split and self._before is not None else ""
         for number, place, folder in self.folders:
             files = [str(path) for path in folder.files(stored.kind)]
@@ -203,20 +200,20 @@ class Observed:
                 continue
             columns = stored.columns
             if "{every}" in columns:
-                ((count,),) = self._database.execute("SELECT count(*) FROM read_parquet(?)", [files]).fetchall()
+                ((count,),) = self._scratch.run("SELECT count(*) FROM read_parquet(?)", [files]).fetchall()
                 columns = columns.replace("{every}", str(max(1, count // SHOWN)))
-            self._database.execute(
+            self._scratch.run(
                 f"INSERT INTO {name} SELECT ?, ?, ?, {columns} FROM read_parquet(?){hidden}",
                 [number, place, folder.name, files],
             )
 
     def _load_stages(self) -> None:
-        self._database.execute(
+        self._scratch.run(
             "CREATE TABLE stages (round INTEGER, place INTEGER, stage VARCHAR, class VARCHAR, model VARCHAR)"
         )
         for number, place, folder in self.folders:
             key = folder.settings()
             model = key.get("settings", {}).get("model") or None
-            self._database.execute(
+            self._scratch.run(
                 "INSERT INTO stages VALUES (?, ?, ?, ?, ?)", [number, place, folder.name, key.get("stage"), model]
             )

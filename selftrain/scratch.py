@@ -3,11 +3,16 @@
 import shutil
 import tempfile
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from selftrain.records import Sample
 from selftrain.round import PROBLEMS
 from selftrain.store import Store
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 LEAST = 600_000_000
 """Bytes that a database may hold in memory, however small the run."""
@@ -33,6 +38,19 @@ class Scratch:
                 "preserve_insertion_order": False,
             },
         )
+
+    def run(self, query: str, values: Sequence[object] = ()) -> "DuckDBPyConnection":
+        """Run a query to its end and return its result.
+
+        Raises what DuckDB raises, and KeyboardInterrupt where Ctrl-C ended the query.
+        """
+        try:
+            return self.connection.execute(query, values)
+        except RuntimeError as error:
+            # So DuckDB calls it when a signal's handler raised: what it raised is lost.
+            if str(error) == "Query interrupted":
+                raise KeyboardInterrupt from error
+            raise
 
     def close(self) -> None:
         """Let go of memory and disk at once."""

@@ -68,11 +68,10 @@ class Database:
     def __init__(self, store: Store, *, shown: int) -> None:
         self.store = store
         self._scratch = Scratch(store)
-        self._connection = self._scratch.connection
         self._guard = threading.Lock()
         folders = [(number, folder) for number in store.rounds() for folder in store.stages(number).values()]
         for kind in _COLUMNS:
-            self._connection.execute(f"CREATE VIEW {tables.NAMES[kind]} AS {_union(kind, folders)}")
+            self._scratch.run(f"CREATE VIEW {tables.NAMES[kind]} AS {_union(kind, folders)}")
         self._make_given()
         self._make_attempts()
         self._make_difficulty(shown)
@@ -84,7 +83,7 @@ class Database:
     def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Return what a query finds; for answers of few lines. Threads take turns."""
         with self._guard:
-            return self._connection.execute(query, values).fetchall()
+            return self._scratch.run(query, values).fetchall()
 
     def one(self, query: str, *values: object) -> Any:
         """Return the first value that a query finds."""
@@ -92,7 +91,7 @@ class Database:
 
     def _make_given(self) -> None:
         """Each problem's given problem: itself, or that from which it was made."""
-        run = self._connection.execute
+        run = self._scratch.run
         run(
             "CREATE TABLE roots AS SELECT id, any_value(coalesce(parent, id)) AS given,"
             " any_value(kind) AS kind FROM problems GROUP BY id"
@@ -110,14 +109,14 @@ class Database:
 
     def _make_attempts(self) -> None:
         """One line a sample, round by round; by what was said in its own round."""
-        self._connection.execute(f"CREATE TABLE attempts AS {_ATTEMPTS} LIMIT 0", [-1, -1, -1])
+        self._scratch.run(f"CREATE TABLE attempts AS {_ATTEMPTS} LIMIT 0", [-1, -1, -1])
         for number in self.store.rounds():
-            self._connection.execute(f"INSERT INTO attempts {_ATTEMPTS}", [number, number, number])
+            self._scratch.run(f"INSERT INTO attempts {_ATTEMPTS}", [number, number, number])
 
     def _make_difficulty(self, shown: int) -> None:
         """Compare each problem's first samples with its last ones up to the round shown."""
         cases = " ".join(f"WHEN rate <= {most} THEN '{name}'" for name, _, most in BINS)
-        self._connection.execute(
+        self._scratch.run(
             f"""
             CREATE TABLE given AS
             WITH by_round AS (
