@@ -283,6 +283,10 @@ class Tokens(Protocol):
 class Backends(Protocol):
     """Opens the resources of a run; each is asked for once, when it is first needed."""
 
+    @property
+    def concurrency(self) -> int:
+        """How many samples the engine works on at once, as far as that is known before it is started."""
+
     def sampler(self, checkpoint: Path) -> Sampler:
         """Start an engine that serves this checkpoint."""
 

@@ -124,6 +124,11 @@ class Stage(ABC):
         """What it takes at most for so many problems."""
         return Cost()
 
+    @property
+    def asks(self) -> int:
+        """How many samples of a problem it asks the engine for before it waits for one; 0 if it asks for none."""
+        return self.cost(1).samples
+
     def words(self) -> dict[str, str]:
         """What the plan says of it, beyond its name."""
         return {}

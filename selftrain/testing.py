@@ -157,6 +157,8 @@ class FakeVerifiers:
 class FakeBackends:
     """Opens the fakes; what verifiers ask for beside a model, a sandbox say, is in `resources`, by name."""
 
+    concurrency = FakeSampler.concurrency
+
     def __init__(self, answer: Answer, gain: float = 0.2, resources: Mapping[str, object] | None = None) -> None:
         self.answer = answer
         self.resources = resources

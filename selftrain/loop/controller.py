@@ -14,7 +14,7 @@ from selftrain.errors import RecipeError, StoreError
 from selftrain.history import read_round
 from selftrain.lab import Lab
 from selftrain.loop.keys import decoded, encoded, stage_key
-from selftrain.loop.pipeline import Task, run_pipeline
+from selftrain.loop.pipeline import OPEN, Task, run_pipeline
 from selftrain.loop.watchdog import Stalled, Watchdog
 from selftrain.recipe import Recipe, Stage, baseline, expanded
 from selftrain.records import Decision, Json, Pick, Problem, Quarantined, Sample, Setting, Verdict
@@ -37,6 +37,13 @@ class Watcher(Protocol):
 
     def end(self, stage: str, text: str) -> None:
         """A stage is done; what came of it in a few words."""
+
+
+AHEAD = 4
+"""Samples that the engine has been asked for, or is to be, by the shards that are open: so many times what it works on
+at once, so that it does not run dry while a shard ends."""
+MOST = 64
+"""Shards that are open at once at most, each in a thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,9 +247,18 @@ class Controller:
             pulse.beat()
             self.watcher.advance(label, 1)
 
-        run_pipeline(tasks, work, self.lab.close)
+        run_pipeline(tasks, work, self.lab.close, at_once=self._at_once(ready, tasks))
         for stage in ready:
             self._finish(round, stage, busy[stage.name], time.monotonic() - started if stage is ready[0] else 0.0)
+
+    def _at_once(self, stages: Sequence[Stage], tasks: Sequence[Task]) -> int:
+        """Return how many shards are open: as many as give the engine enough to do, however little each asks for."""
+        samples = max(stage.asks for stage in stages)
+        if not samples or not tasks:
+            return OPEN
+        problems = self.store.stage(0, 0, PROBLEMS).count(Problem, tasks[0].shard)
+        wanted = AHEAD * self.lab.backends.concurrency // max(1, problems * samples)
+        return min(max(OPEN, wanted), MOST)
 
     def _stepped(self, label: str, units: int) -> None:
         pulse.beat()

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 OPEN = 4
-"""Tasks at once: two shards being sampled keep the engine busy while others are judged and built."""
+"""Tasks at once, at least: two shards being sampled keep the engine busy while others are judged and built."""
 
 
 class Task(NamedTuple):
@@ -21,7 +21,9 @@ class Task(NamedTuple):
     done: bool
 
 
-def run_pipeline(tasks: Sequence[Task], work: Callable[[Task], None], interrupt: Callable[[], None]) -> None:
+def run_pipeline(
+    tasks: Sequence[Task], work: Callable[[Task], None], interrupt: Callable[[], None], *, at_once: int = OPEN
+) -> None:
     """Run tasks in threads; an error lets the open ones end, then is raised; Ctrl-C calls `interrupt` first."""
     by_shard: dict[int, list[Task]] = defaultdict(list)
     for task in sorted(tasks, key=lambda each: each.rank):
@@ -31,10 +33,10 @@ def run_pipeline(tasks: Sequence[Task], work: Callable[[Task], None], interrupt:
     heapq.heapify(waiting)
     running: dict[Future[None], int] = {}
     failed = threading.Event()
-    with ThreadPoolExecutor(OPEN, thread_name_prefix="shard") as threads:
+    with ThreadPoolExecutor(at_once, thread_name_prefix="shard") as threads:
         try:
             while (waiting and not failed.is_set()) or running:
-                while waiting and len(running) < OPEN and not failed.is_set():
+                while waiting and len(running) < at_once and not failed.is_set():
                     _, shard = heapq.heappop(waiting)
                     running[threads.submit(work, by_shard[shard].pop(0))] = shard
                 finished, _ = wait(running, return_when=FIRST_COMPLETED)

@@ -121,6 +121,11 @@ class Generate(Stage):
         samples = round(problems * self.share) * (self.n if isinstance(self.n, int) else 1)
         return Cost(samples, samples * self.max_new_tokens, samples * (2_000 + 4 * self.max_new_tokens))
 
+    @property
+    def asks(self) -> int:
+        """A wave's samples."""
+        return -(-self.n // self.waves) if isinstance(self.n, int) else 1
+
     def words(self) -> dict[str, str]:
         """How it samples."""
         warm = f"T={self.temperature}" if self.coolest is None else f"T={self.coolest} to {self.temperature}"

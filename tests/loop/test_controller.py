@@ -1,6 +1,9 @@
 """The controller with fake resources: what is done once, what is skipped, what is refused."""
 
 import json
+import random
+import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -537,3 +540,25 @@ def test_the_audit_runs_beside_a_recipe_without_verifier_and_no_stage_reads_it(t
     assert seen == []
     assert recipe.labels == "none"
     assert "audit" not in [stage.name for stage in replace(loop(), audit=Audit()).stages(History())]
+
+
+def test_so_many_shards_are_open_that_the_engine_has_enough_to_do_where_each_asks_for_little(tmp_path: Path) -> None:
+    met, here = threading.Barrier(8, timeout=20), threading.local()
+
+    def answer(prompt: str, skill: float, stream: random.Random) -> str:
+        if re.findall(r"(\d+)\+\d+=", prompt)[-1] == "0" and not hasattr(here, "been"):
+            here.been = True
+            met.wait()
+        return adds(prompt, skill, stream)
+
+    recipe = loop(rounds=1)
+    waves = replace(recipe.each_round[0], waves=4)  # type: ignore[index]
+    parts = {"train": sums(16), "valid": sums(2, "valid", 200), "test": sums(2, "test", 400)}
+    backends = FakeBackends(answer)
+    # A wave of a shard is two samples: four shards would leave half of the engine idle.
+    assert backends.concurrency == 8
+    fake_run(
+        replace(recipe, each_round=[waves, *recipe.each_round[1:]]),  # type: ignore[index]
+        tmp_path, problems=parts, backends=backends, shard=2,
+    )  # fmt: skip
+    assert len(everything(tmp_path, Sample, "generate")) > 16
