@@ -1,12 +1,12 @@
 """Adaptive budget: tokens and kept rows of sampling in waves beside sampling all at once, and what becomes of the tail.
 
 python -m benchmarks.adaptive --work WORK [--preset nano] [--ways NAME ...] [--seeds 3] [--rounds 3] [--samples 16]
-                              [--keep 2] [--fewer 10] [--valid 50] [--test 150]
+                              [--keep 2] [--fewer 10] [--middle 0.6] [--valid 50] [--test 150]
 
 `saving` gives a problem no more samples once it has as many distinct right ones as are kept; `shifting` gives what that
 saves to the problems that have none yet, up to twice as many samples. `rising` has `fewer` samples a problem, one a
-wave, from temperature 0.4 up to 0.8; `cool` as many at once at 0.6: what the temperature does without waves. How hard a
-problem is, is how many digits stand in it: the model has no say in that.
+wave, from temperature 0.4 up to 0.8; `cool` as many at once at `middle`: what the temperature does without waves. How
+hard a problem is, is how many digits stand in it: the model has no say in that.
 """
 
 import argparse
@@ -22,8 +22,8 @@ import selftrain
 from benchmarks.paired import commit, machine, result
 from selftrain.loop.launch import Run
 
-COOLEST, MIDDLE, HOTTEST = 0.4, 0.6, 0.8
-"""Temperatures of `rising` and `cool`."""
+COOLEST, HOTTEST = 0.4, 0.8
+"""Temperatures of `rising`."""
 
 
 class Taken(NamedTuple):
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--keep", type=int, default=2)
     parser.add_argument("--fewer", type=int, default=10)
+    parser.add_argument("--middle", type=float, default=0.6)
     parser.add_argument("--valid", type=int, default=50)
     parser.add_argument("--test", type=int, default=150)
     parser.add_argument("--ways", nargs="+", default=["saving", "shifting", "cool", "rising"])
@@ -54,7 +55,7 @@ def main() -> None:
         "all at once": {},
         "saving": waves,
         "shifting": {**waves, "generate.most": 2 * asked.samples},
-        "cool": {"samples": asked.fewer, "temperature": MIDDLE},
+        "cool": {"samples": asked.fewer, "temperature": asked.middle},
         "rising": {"samples": asked.fewer, "temperature": HOTTEST, **one_by_one},
     }
     found: dict[str, list[Taken]] = defaultdict(list)
@@ -98,7 +99,7 @@ def write(found: dict[str, list[Taken]], asked: argparse.Namespace) -> None:
         "",
         f"`python -m benchmarks.adaptive --work WORK --preset {asked.preset} --ways {' '.join(asked.ways)} --seeds"
         f" {asked.seeds} --rounds {asked.rounds} --samples {asked.samples} --keep {asked.keep} --fewer {asked.fewer}"
-        f" --valid {asked.valid} --test {asked.test}`",
+        f" --middle {asked.middle} --valid {asked.valid} --test {asked.test}`",
         "",
         f"Commit {commit()}, {machine()}. Sums over {asked.rounds} rounds and {asked.seeds} seeds; ratios to sampling"
         " all at once; kept rows by the digits in the problem; accuracy on test after the last round by seed.",
