@@ -14,7 +14,8 @@ from selftrain.errors import SelftrainError
 from selftrain.installed import cuda_devices
 from selftrain.loop.launch import Run
 from selftrain.loop.plan import cores
-from selftrain.records import Metric, Outcome
+from selftrain.records import Metric, Outcome, Problem
+from selftrain.round import PROBLEMS
 from selftrain.store import Store
 
 RESULTS = Path(__file__).parent / "results"
@@ -26,6 +27,12 @@ def finished(recipe: str, preset: str, seed: int, rounds: int, out: Path, **sett
     run = selftrain.run(recipe, preset=preset, seed=seed, rounds=rounds, out=str(out), **settings)
     print(f"{out.name}: best round {run.best}, {time.monotonic() - begun:.0f} s", flush=True)
     return run
+
+
+def problems(root: Path) -> list[Problem]:
+    """Return all problems that a run was given, of every split."""
+    folder = Store(root).stage(0, 0, PROBLEMS)
+    return [each for shard in folder.shards() for each in folder.read(Problem, shard)]
 
 
 def outcomes(run: Run, round: int) -> dict[str, float]:

@@ -8,7 +8,7 @@ model, problems, number of samples, rule (right, distinct, at most 4 a problem),
 LoRA shape. A seed moves both on to other training problems. selftrain also measures a valid split, which its gate
 needs and the loop has not. Both last models are measured afterwards by one protocol, on the 200 problems that the loop
 holds out or on more of their kind, less those that were trained on. What an earlier call has finished is not done
-again. With --adaptive, selftrain samples in waves (see `generate.waves`).
+again. With --adaptive, selftrain takes fewer samples, in waves (see `generate.waves`).
 """
 
 import argparse
@@ -24,8 +24,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import selftrain
-from benchmarks.loop_problems import load
-from benchmarks.paired import commit, machine, result, shown
+from benchmarks.paired import commit, machine, problems, result, shown
 from selftrain import statistics
 from selftrain.after import summary
 from selftrain.backends import models
@@ -84,7 +83,7 @@ def main() -> None:
             like=asked.work / _name(asked, seed),
             against=str(sides["theirs"].model),
         )
-        trained = _trained(asked, seed)
+        trained = {each.id for each in problems(asked.work / _name(asked, seed)) if each.split == "train"}
         ahead = [value for problem, value in compared.differences.items() if problem not in trained]
         found.append((sides["ours"], sides["theirs"], ahead))
     write(found, asked)
@@ -92,13 +91,6 @@ def main() -> None:
 
 def _name(asked: argparse.Namespace, seed: int) -> str:
     return f"ours{'-adaptive' * asked.adaptive}-{asked.problems}-{asked.samples}-{asked.rounds}-{seed}"
-
-
-def _trained(asked: argparse.Namespace, seed: int) -> set[str]:
-    """Ids of the problems that a seed's models were trained on."""
-    sizes = {"train": asked.problems * asked.rounds, "valid": SAME["valid"], "test": SAME["test"]}
-    drawn = load(**sizes, seed=seed, problems=asked.problems, rounds=asked.rounds, first=10 * seed)
-    return {each.id for each in drawn["train"]}
 
 
 def ours(seed: int, asked: argparse.Namespace) -> Side:
@@ -159,6 +151,9 @@ def write(found: list[tuple[Side, Side, list[float]]], asked: argparse.Namespace
     name = "plain-loop-adaptive" if asked.adaptive else "plain-loop"
     options = f" --seeds {asked.seeds} --test {asked.test}" + " --adaptive" * asked.adaptive
     pairs = [(mine, other) for mine, other, _ in found]
+    same = "the same on both sides"
+    if asked.adaptive:
+        same = f"the same problems on both sides, of which selftrain takes {WAVES['samples']} samples in waves"
     lines = [
         f"# ReST-EM{', adaptive budget,' * asked.adaptive} against the plain loop",
         "",
@@ -166,7 +161,7 @@ def write(found: list[tuple[Side, Side, list[float]]], asked: argparse.Namespace
         f" {asked.samples} --rounds {asked.rounds}{options}`",
         "",
         f"Commit {commit()}, {machine()}. SmolLM2-135M-Instruct (Q4_1), {asked.rounds} rounds"
-        f" of {asked.problems} problems x {asked.samples} samples, the same on both sides. Seconds of wall-clock,"
+        f" of {asked.problems} problems x {asked.samples} samples, {same}. Seconds of wall-clock,"
         " medians over seeds; selftrain's first evaluation carries the start of its engine, its sampling carries"
         " verification, selection and row building, and its evaluation a valid split of 50 that the loop has not.",
         "",

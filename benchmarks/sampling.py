@@ -19,11 +19,8 @@ from statistics import median
 from typing import Any
 
 import selftrain
-from benchmarks.paired import keep
+from benchmarks.paired import keep, problems
 from selftrain.backends import models
-from selftrain.records import Problem
-from selftrain.round import PROBLEMS
-from selftrain.store import Store
 
 LONGEST = 96
 BARE = """
@@ -89,14 +86,13 @@ def bare(root: Path, asked: argparse.Namespace) -> dict[str, float]:
 
     model = models.resolve("smollm2-135m")
     tokenizer = AutoTokenizer.from_pretrained(model)
-    folder = Store(root).stage(0, 0, PROBLEMS)
-    problems = [each for shard in folder.shards() for each in folder.read(Problem, shard) if each.split == "train"]
     suffix = " Think step by step, then finish with the final answer."
     prompts = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": each.text + suffix}], add_generation_prompt=True, tokenize=False
         )
-        for each in problems
+        for each in problems(root)
+        if each.split == "train"
     ]
     given = {"model": str(model), "samples": asked.samples, "longest": LONGEST, "prompts": prompts}
     environment = {**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "2"}

@@ -1,6 +1,6 @@
 """What sampling the next round in one batch with measuring this one would save: seconds apart and together.
 
-python -m benchmarks.speculate --run RUN [--round 1] [--samples 8] [--repeats 3]
+python -m benchmarks.speculate --run RUN [--round 1] [--draw 150] [--samples 8] [--repeats 3]
 
 RUN is a finished run on vLLM. The model of a round answers the run's held-out problems greedily and its training
 problems so many times at temperature 1, first the one and then the other, then both in one queue, the held-out
@@ -13,14 +13,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-from benchmarks.paired import keep
+from benchmarks.paired import keep, problems
 from selftrain.backends import checkpoints
 from selftrain.backends.tokens import Tokenizer
 from selftrain.backends.vllm import VllmSampler
 from selftrain.lab import Request, Sampling
-from selftrain.records import Problem
-from selftrain.round import PROBLEMS
-from selftrain.store import Store
 
 LONGEST = 96
 
@@ -61,18 +58,17 @@ def main() -> None:
 
 def requests(asked: argparse.Namespace, tokens: Tokenizer) -> tuple[list[Request], list[Request]]:
     """Requests of a measurement, and of a round's sampling."""
-    folder = Store(asked.run).stage(0, 0, PROBLEMS)
-    problems = [each for shard in folder.shards() for each in folder.read(Problem, shard)]
+    found = problems(asked.run)
     rendered = {
-        each.id: tokens.render([{"role": "user", "content": f"{each.text} Think step by step."}]) for each in problems
+        each.id: tokens.render([{"role": "user", "content": f"{each.text} Think step by step."}]) for each in found
     }
     greedy, hot = (Sampling(temperature=heat, max_tokens=LONGEST) for heat in (0.0, 1.0))
     held_out = [
-        Request(id=each.id, prompt_ids=rendered[each.id], sampling=greedy) for each in problems if each.split != "train"
+        Request(id=each.id, prompt_ids=rendered[each.id], sampling=greedy) for each in found if each.split != "train"
     ]
     train = [
         Request(id=f"{each.id}-{number}", prompt_ids=rendered[each.id], sampling=hot)
-        for each in [each for each in problems if each.split == "train"][: asked.draw]
+        for each in [each for each in found if each.split == "train"][: asked.draw]
         for number in range(asked.samples)
     ]
     return held_out, train
