@@ -40,6 +40,7 @@ class Generate(Stage):
     waves: int = 1
     """Adaptive budget: sample in so many waves; a problem with `enough` distinct right samples gets no more."""
     enough: int = 2
+    """A sample that was cut off at `max_new_tokens` doesn't count: rules drop it, right as it may be."""
     most: int = 0
     """The most samples of a problem: what some leave over goes to the others, as far as this; 0 is n, saving it."""
     coolest: float | None = None
@@ -249,11 +250,11 @@ class Prompt:
 
 
 def _tell(samples: "Sequence[tuple[Prompt, Sample]]", lab: Lab) -> None:
-    """Note which of a wave's samples are right."""
+    """Note which of a wave's samples are right, and at their end."""
     by_id = {sample.id: (prompt, sample) for prompt, sample in samples}
     for verdict in lab.verifiers.verify("", [(prompt.problem, sample) for prompt, sample in samples]):
-        if verdict.status == "pass":
-            prompt, sample = by_id[verdict.sample]
+        prompt, sample = by_id[verdict.sample]
+        if verdict.status == "pass" and sample.finish == "stop":
             prompt.right.add(normalised(sample.text))
 
 

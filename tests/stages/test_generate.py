@@ -264,6 +264,21 @@ def test_waves_never_draw_the_same_stream_again(tmp_path: Path) -> None:
     assert len({s.text for s in found}) == len(found) == 24
 
 
+def test_a_right_sample_that_was_cut_off_is_not_enough(tmp_path: Path) -> None:
+    """The rules would drop it, and the problem be left with nothing."""
+
+    def chats(prompt: str, skill: float, stream: Random) -> str:
+        return answers(prompt, 1.0, stream) + stream.choice(["", " so"])
+
+    # As long as the answer, and a token to end it.
+    longest = len(answers(TRAIN[0].prompt[-1]["content"], 1.0, Random(0))) + 1
+    found = Bench(tmp_path, TRAIN, FakeBackends(chats)).run(Generate(n=6, waves=6, enough=1, max_new_tokens=longest))
+    for p in TRAIN:
+        mine = [s.finish for s in found if s.problem == p.id]
+        assert mine == ["length"] * (len(mine) - 1) + ["stop"] or mine == ["length"] * 6
+    assert {s.finish for s in found} == {"length", "stop"}
+
+
 def test_waves_rise_from_the_coolest_to_the_temperature(tmp_path: Path) -> None:
     backends = FakeBackends(lambda *given: f"no {given[2].random()}")
     stage = Generate(n=6, waves=3, coolest=0.4, temperature=1.0)
