@@ -35,9 +35,9 @@ from selftrain.store import Store
 PROBLEMS = Path(__file__).with_name("loop_problems.py")
 SAME: dict[str, Any] = {"keep": 4, "num_train_epochs": 2, "valid": 50, "test": 200, "gate.patience": 99}
 WAVES: dict[str, Any] = {
-    "samples": 6,
+    "samples": 7,
     "temperature": 0.8,
-    "generate.waves": 6,
+    "generate.waves": 7,
     "generate.coolest": 0.4,
     "generate.enough": 4,
 }
