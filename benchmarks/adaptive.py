@@ -5,8 +5,8 @@ python -m benchmarks.adaptive --work WORK [--preset nano] [--ways NAME ...] [--s
 
 `saving` gives a problem no more samples once it has as many distinct right ones as are kept; `shifting` gives what that
 saves to the problems that have none yet, up to twice as many samples. `rising` has `fewer` samples a problem, one a
-wave, from temperature 0.4 up to 0.8; `cool` as many at once at `middle`: what the temperature does without waves. How
-hard a problem is, is how many digits stand in it: the model has no say in that.
+wave, from temperature 0.4 up to 0.8; `steady` one a wave too, all at `middle`; `cool` as many at once at `middle`: what
+the temperature does without waves. How hard a problem is, is how many digits stand in it: the model has no say in that.
 """
 
 import argparse
@@ -47,16 +47,17 @@ def main() -> None:
     parser.add_argument("--middle", type=float, default=0.6)
     parser.add_argument("--valid", type=int, default=50)
     parser.add_argument("--test", type=int, default=150)
-    parser.add_argument("--ways", nargs="+", default=["saving", "shifting", "cool", "rising"])
+    parser.add_argument("--ways", nargs="+", default=["saving", "shifting", "cool", "steady", "rising"])
     asked = parser.parse_args()
     waves = {"generate.waves": asked.samples // asked.keep, "generate.enough": asked.keep}
-    one_by_one = {"generate.waves": asked.fewer, "generate.enough": asked.keep, "generate.coolest": COOLEST}
+    one_by_one = {"samples": asked.fewer, "generate.waves": asked.fewer, "generate.enough": asked.keep}
     ways: dict[str, dict[str, Any]] = {
         "all at once": {},
         "saving": waves,
         "shifting": {**waves, "generate.most": 2 * asked.samples},
         "cool": {"samples": asked.fewer, "temperature": asked.middle},
-        "rising": {"samples": asked.fewer, "temperature": HOTTEST, **one_by_one},
+        "steady": {"temperature": asked.middle, **one_by_one},
+        "rising": {"temperature": HOTTEST, "generate.coolest": COOLEST, **one_by_one},
     }
     found: dict[str, list[Taken]] = defaultdict(list)
     for seed in range(asked.seeds):

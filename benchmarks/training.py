@@ -108,12 +108,12 @@ def plain(texts: list[dict[str, Any]], asked: argparse.Namespace) -> dict[str, A
     return {"seconds": float(told[1]), **steps, **({"loss": float(loss[1])} if loss else {})}
 
 
-def ours(files: list[Path], asked: argparse.Namespace, adapter: str) -> dict[str, Any]:
+def ours(files: list[Path], asked: argparse.Namespace, adapter: str, **more: Any) -> dict[str, Any]:
     """Train as a run does: a child of the process that has torch imported, from checkpoint to checkpoint."""
     start, out = next((asked.run / "round-00").rglob("checkpoint.json")).parent, asked.work / f"ours-{adapter}"
     shutil.rmtree(out, ignore_errors=True)
     trainer = TrlTrainer(log=asked.work / "trainer.log")
-    settings: dict[str, Any] = {"num_train_epochs": EPOCHS}
+    settings: dict[str, Any] = {"num_train_epochs": EPOCHS, **more}
     begun = time.monotonic()
     try:
         job = TrainJob(rows=tuple(files), start=start, out=out, adapter=adapter, settings=settings, seed=1)

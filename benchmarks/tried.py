@@ -1,0 +1,70 @@
+"""What else a LoRA training could do: each way beside the way that it is done, on the same rows.
+
+python -m benchmarks.tried --run RUN --work WORK [--round 3] [--repeats 3]
+
+RUN is a finished run on SmolLM2-135M, whose rows of a round are trained on for two epochs, as in `benchmarks.training`.
+The sides take turns. Ratios are of the seconds of the steps, and of the whole training, to those of the way it is done.
+"""
+
+import argparse
+import os
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.paired import keep
+from benchmarks.training import ours, rows_of
+
+WAYS: dict[str, dict[str, Any]] = {
+    "as it is": {},
+    "torch.compile": {"torch_compile": True},
+    "batches of 8": {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2},
+    "batches of 32, half as many steps": {"per_device_train_batch_size": 32},
+    "fused attention": {"model_init_kwargs": {"attn_implementation": "sdpa"}},
+    "one thread": {},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--round", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
+    asked = parser.parse_args()
+    asked.work.mkdir(parents=True, exist_ok=True)
+    files, _ = rows_of(asked.run, asked.round)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in WAYS}
+    for _ in range(asked.repeats):
+        for name, settings in WAYS.items():
+            found[name].append(_taken(files, asked, name, settings))
+            print(name, found[name][-1], flush=True)
+    plain = found["as it is"]
+    figures = {
+        name: {
+            "steps, ratio": _ratio(each, plain, "steps_seconds"),
+            "whole, ratio": _ratio(each, plain, "seconds"),
+            "loss": round(median(one["loss"] for one in each), 3),
+            "runs": each,
+        }
+        for name, each in found.items()
+    }
+    keep("tried", f"python -m benchmarks.tried --run RUN --work WORK --repeats {asked.repeats}", figures)
+
+
+def _taken(files: list[Path], asked: argparse.Namespace, name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    if name != "one thread":
+        return ours(files, asked, "lora", **settings)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    try:
+        return ours(files, asked, "lora", **settings)
+    finally:
+        del os.environ["OMP_NUM_THREADS"]
+
+
+def _ratio(each: list[dict[str, Any]], plain: list[dict[str, Any]], figure: str) -> float:
+    return round(median(one[figure] / other[figure] for one, other in zip(each, plain, strict=True)), 2)
+
+
+if __name__ == "__main__":
+    main()
