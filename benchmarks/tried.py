@@ -63,7 +63,7 @@ def _taken(files: list[Path], asked: argparse.Namespace, name: str, settings: di
 
 
 def _ratio(each: list[dict[str, Any]], plain: list[dict[str, Any]], figure: str) -> float:
-    return round(median(one[figure] / other[figure] for one, other in zip(each, plain, strict=True)), 2)
+    return round(median(float(one[figure]) / float(other[figure]) for one, other in zip(each, plain, strict=True)), 2)
 
 
 if __name__ == "__main__":
