@@ -1,9 +1,10 @@
 """What else a LoRA training could do: each way beside the way that it is done, on the same rows.
 
-python -m benchmarks.tried --run RUN --work WORK [--round 3] [--repeats 3]
+python -m benchmarks.tried --run RUN --work WORK [--round 3] [--repeats 3] [--ways NAME ...]
 
 RUN is a finished run on SmolLM2-135M, whose rows of a round are trained on for two epochs, as in `benchmarks.training`.
 The sides take turns. Ratios are of the seconds of the steps, and of the whole training, to those of the way it is done.
+torch.compile takes many minutes: without --ways it is left out.
 """
 
 import argparse
@@ -15,13 +16,14 @@ from typing import Any
 from benchmarks.paired import keep
 from benchmarks.training import ours, rows_of
 
+AS_IT_IS, COMPILED, ONE_THREAD = "as it is", "torch.compile", "one thread"
 WAYS: dict[str, dict[str, Any]] = {
-    "as it is": {},
-    "torch.compile": {"torch_compile": True},
+    AS_IT_IS: {},
+    COMPILED: {"torch_compile": True},
     "batches of 8": {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 2},
     "batches of 32, half as many steps": {"per_device_train_batch_size": 32},
     "fused attention": {"model_init_kwargs": {"attn_implementation": "sdpa"}},
-    "one thread": {},
+    ONE_THREAD: {},
 }
 
 
@@ -31,15 +33,16 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--round", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=[name for name in WAYS if name != COMPILED])
     asked = parser.parse_args()
     asked.work.mkdir(parents=True, exist_ok=True)
     files, _ = rows_of(asked.run, asked.round)
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in WAYS}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in dict.fromkeys((AS_IT_IS, *asked.ways))}
     for _ in range(asked.repeats):
-        for name, settings in WAYS.items():
-            found[name].append(_taken(files, asked, name, settings))
-            print(name, found[name][-1], flush=True)
-    plain = found["as it is"]
+        for name, each in found.items():
+            each.append(_taken(files, asked, name, WAYS[name]))
+            print(name, each[-1], flush=True)
+    plain = found[AS_IT_IS]
     figures = {
         name: {
             "steps, ratio": _ratio(each, plain, "steps_seconds"),
@@ -53,7 +56,7 @@ def main() -> None:
 
 
 def _taken(files: list[Path], asked: argparse.Namespace, name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    if name != "one thread":
+    if name != ONE_THREAD:
         return ours(files, asked, "lora", **settings)
     os.environ["OMP_NUM_THREADS"] = "1"
     try:
