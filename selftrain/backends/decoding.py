@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+from selftrain.backends.draws import drawn
 from selftrain.lab import Request
 
 if TYPE_CHECKING:
@@ -104,10 +105,7 @@ def choose(logits: torch.Tensor, settings: Settings, uniform: torch.Tensor) -> t
     probs = (logits / settings.temperature.masked_fill(greedy, 1.0)).softmax(-1)
     if settings.filtered:
         probs = _filter(probs, settings)
-    cumulative = probs.cumsum(-1, dtype=torch.float64)
-    drawn = torch.searchsorted(cumulative, uniform[:, None] * cumulative[:, -1:], right=True)
-    drawn.clamp_(max=logits.shape[-1] - 1)
-    return torch.where(greedy, logits.argmax(-1, keepdim=True), drawn)[:, 0]
+    return torch.where(greedy[:, 0], logits.argmax(-1), drawn(probs, uniform))
 
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]

@@ -19,7 +19,8 @@ def drawn(probs: Tensor, uniform: Tensor) -> Tensor:
     blocks = whole.view(rows, -1, BLOCK)
     block, share = _inverted(blocks.sum(-1).double(), uniform.double())
     inside = blocks[torch.arange(rows, device=probs.device), block].double()
-    return block * BLOCK + _inverted(inside, share)[0]
+    # Only weights that are no numbers lead further.
+    return (block * BLOCK + _inverted(inside, share)[0]).clamp(max=vocabulary - 1)
 
 
 def _inverted(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:

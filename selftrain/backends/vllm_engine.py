@@ -42,6 +42,8 @@ class Engine:
         from vllm.v1.engine.llm_engine import LLMEngine
 
         self.cpu = bool(current_platform.is_cpu())
+        if self.cpu:
+            _draw_by_rows()
         # As of `vllm.LLM`: how many sequences at once then follows from the device's memory, and is not 128 on any.
         usage = UsageContext.ENGINE_CONTEXT if self.cpu else UsageContext.LLM_CLASS
         self.engine: Any = LLMEngine.from_engine_args(_arguments(settings, self.cpu), usage_context=usage)
@@ -205,6 +207,29 @@ def _arguments(settings: Mapping[str, Any], cpu: bool) -> Any:
         return EngineArgs(**{**own, **given})
     except (TypeError, ValueError) as error:
         raise Refused(f"vLLM refuses the sampler's settings: {error}") from error
+
+
+def _draw_by_rows() -> None:
+    """Have vLLM draw tokens on CPU with one random number a row, where it makes one for each token of the vocabulary.
+
+    With 49,152 of them that takes an eighth of a step. The distribution is the same, the numbers are others.
+    """
+    import torch
+    from vllm.v1.sample.ops.topk_topp_sampler import TopKTopPSampler, apply_top_k_top_p
+
+    from selftrain.backends.draws import drawn
+
+    whole = TopKTopPSampler.forward_cpu
+
+    def forward_cpu(self: Any, logits: Any, generators: Mapping[int, Any], k: Any, p: Any) -> Any:
+        if self.use_fp64_gumbel or self.logprobs_mode.startswith("processed"):
+            return whole(self, logits, generators, k, p)
+        uniform = torch.rand(len(logits), dtype=torch.float64)
+        for row, generator in generators.items():
+            uniform[row] = torch.rand((), dtype=torch.float64, generator=generator)
+        return drawn(apply_top_k_top_p(logits, k, p).softmax(-1, dtype=torch.float32), uniform), None
+
+    TopKTopPSampler.forward_cpu = forward_cpu
 
 
 def _answer(asked: Request | Scored, output: Any) -> Completion | tuple[float, ...]:

@@ -15,10 +15,12 @@ import pytest
 
 from selftrain import seals
 from selftrain.backends import checkpoints
+from selftrain.backends.draws import drawn
 from selftrain.backends.tokens import Tokenizer
 from selftrain.backends.vllm import VllmSampler
 from selftrain.errors import ConfigError, EngineError, ModelError
 from selftrain.lab import Completion, Request, Sampling, Scored
+from selftrain.records import seed_of
 from tests.backends import tiny
 
 pytest.importorskip("vllm")
@@ -125,6 +127,29 @@ def test_greedy_and_log_probabilities_are_those_of_transformers(world: World, fi
     scores = checkpoints.score(model, pairs(asked, found))
     assert largest_gap(scores, first.score(pairs(asked, found))) < 1e-3
     assert all(abs(sum(row) - (found[each.id].logprob or 0.0)) < 1e-2 for row, each in zip(scores, asked, strict=True))
+
+
+@pytest.mark.parametrize(
+    "sampling", [Sampling(max_tokens=1), Sampling(max_tokens=1, temperature=0.5), Sampling(max_tokens=1, top_p=0.3)]
+)
+def test_samples_follow_the_models_distribution(world: World, first: VllmSampler, sampling: Sampling) -> None:
+    """Each is what the one random number of its stream reaches in the cumulative distribution."""
+    import torch
+
+    (ask,) = requests(world, 1, sampling)
+    with torch.inference_mode():
+        logits = reference(world.checkpoints[0])(torch.tensor([ask.prompt_ids])).logits[0, -1]
+    probs = (logits / sampling.temperature).softmax(-1)
+    ordered, order = probs.sort(descending=True)
+    probs[order[int((ordered.cumsum(-1) < sampling.top_p).sum()) + 1 :]] = 0.0
+    asked = [Request(id=f"d{n}", prompt_ids=ask.prompt_ids, sampling=sampling) for n in range(200)]
+    found = by_id(first.sample(asked, seed=5))
+    streams = [torch.Generator().manual_seed(seed_of(5, each.id)) for each in asked]
+    wanted = drawn(
+        probs.expand(200, -1), torch.cat([torch.rand(1, generator=each, dtype=torch.float64) for each in streams])
+    )
+    assert len(set(wanted.tolist())) > 5
+    assert sum(found[each.id].ids == (token,) for each, token in zip(asked, wanted.tolist(), strict=True)) >= 195
 
 
 def test_stop_strings_cut_the_text_and_leave_the_ids(world: World, first: VllmSampler) -> None:
