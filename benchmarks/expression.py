@@ -1,26 +1,23 @@
 """Verdicts per second of `expression` in the worker pool against math-verify called one by one, as its page shows it.
 
-python benchmarks/expression.py [--problems 2000] [--runs 5]
+python -m benchmarks.expression [--problems 2000] [--runs 5]
 
 Problems and responses are made from a seed: integers, fractions, decimals, roots, polynomials and sets, half of the
 responses right in another form. "Repeated" gives every response twice. The two take turns; the medians count.
 """
 
 import argparse
-import json
 import logging
-import platform
 import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
+from benchmarks.paired import keep
 from selftrain.backends.pool import VerifierPool
 from selftrain.loop.plan import cores
 from selftrain.records import Problem, Sample
 
-RESULTS = Path(__file__).parent / "results"
 Item = tuple[Problem, Sample]
 Draw = Callable[[random.Random], tuple[str, str, str]]
 
@@ -50,9 +47,7 @@ def main() -> None:
         ratio = statistics.median(b / a for a, b in zip(speeds["one by one"], speeds["pool"], strict=True))
         found[name] = {"verdicts_per_second": middle, "ratio": ratio, "runs": speeds, "items": len(items)}
         print(f"{name}: {ratio:.2f}x", flush=True)
-    RESULTS.mkdir(exist_ok=True)
-    about = {"machine": platform.machine(), "cores": cores(), **vars(asked)}
-    (RESULTS / "expression.json").write_text(json.dumps({**about, **found}, indent=1) + "\n", encoding="utf-8")
+    keep("expression", f"python -m benchmarks.expression --problems {asked.problems} --runs {asked.runs}", found)
 
 
 def one_by_one(items: Sequence[Item]) -> tuple[dict[str, bool], float]:

@@ -18,7 +18,6 @@ import csv
 import fcntl
 import multiprocessing
 import os
-import platform
 import shlex
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -28,7 +27,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from benchmarks.paired import RESULTS, against, commit, outcomes
+from benchmarks.paired import RESULTS, against, commit, machine, outcomes
 from selftrain import plugins, statistics
 from selftrain.errors import SelftrainError
 from selftrain.loop import config
@@ -260,7 +259,7 @@ def write(lines: list[Line], asked: argparse.Namespace) -> None:
         f"`python -m benchmarks.leaderboard --work WORK --preset {asked.preset} {sizes(asked)}`",
         "",
         f"Commits {', '.join(sorted({each.commit for each in lines}))} (each line's is in the CSV file),"
-        f" {platform.machine()}. Greedy accuracy in % on"
+        f" {machine()}. Greedy accuracy in % on"
         f" {asked.test} test problems by seed; differences in points with 95 % intervals over seeds and problems."
         f" Of {len(lines)} lines {outside} exclude 0, where {0.05 * len(lines):.1f} would by chance if no recipe"
         f" differed from its control; {left} are left after Holm's correction.",

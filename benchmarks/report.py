@@ -1,6 +1,6 @@
 """How long the report of a run of a million samples takes, how much memory and disk, and how soon it opens.
 
-python benchmarks/report.py --work FOLDER [--samples 1000000] [--rounds 5]
+python -m benchmarks.report --work FOLDER [--samples 1000000] [--rounds 5]
 
 The run is stored by the store's own writers, with the tables that a run of `rest_em` leaves: problems, samples with
 token ids, verdicts, picks, rows, outcomes, metrics, decisions, plans. Its texts are made up; no model is involved. It
@@ -9,9 +9,7 @@ opened from its file in headless Chromium, where there is one.
 """
 
 import argparse
-import json
 import os
-import platform
 import random
 import shutil
 import subprocess
@@ -23,10 +21,10 @@ from typing import Any
 
 import yaml
 
+from benchmarks.paired import keep
 from selftrain import statistics
 from selftrain.loop import config
 from selftrain.loop.keys import encoded
-from selftrain.loop.plan import cores
 from selftrain.records import (
     Checkpoint,
     Decision,
@@ -43,7 +41,6 @@ from selftrain.records import (
 from selftrain.round import GIVEN, PROBLEMS, History
 from selftrain.store import FORMAT, Store, write_text
 
-RESULTS = Path(__file__).parent / "results"
 EACH = 8
 """Samples of a train problem in a round."""
 KEEP = 2
@@ -69,14 +66,8 @@ def main() -> None:
     page = asked.work / "report.html"
     found = measured(root, page)
     found |= opened(page)
-    print(json.dumps(found, indent=1))
-    about = {
-        "command": f"python benchmarks/report.py --work FOLDER --samples {asked.samples} --rounds {asked.rounds}",
-        "machine": platform.machine(),
-        "cores": cores(),
-        "load": os.getloadavg(),
-    }
-    write_text(RESULTS / "report.json", json.dumps({**about, **found}, indent=1) + "\n")
+    command = f"python -m benchmarks.report --work FOLDER --samples {asked.samples} --rounds {asked.rounds}"
+    keep("report", command, found)
 
 
 def make(root: Path, samples: int, rounds: int) -> None:

