@@ -1,7 +1,7 @@
 """Adaptive budget: tokens and kept rows of sampling in waves beside sampling all at once, and what becomes of the tail.
 
 python -m benchmarks.adaptive --work WORK [--preset nano] [--ways NAME ...] [--seeds 3] [--rounds 3] [--samples 16]
-                              [--keep 2] [--fewer 10] [--middle 0.6] [--valid 50] [--test 150]
+                              [--keep 2] [--fewer 10 ...] [--middle 0.6] [--valid 50] [--test 150]
 
 `saving` gives a problem no more samples once it has as many distinct right ones as are kept; `shifting` gives what that
 saves to the problems that have none yet, up to twice as many samples. `rising` has `fewer` samples a problem, one a
@@ -43,29 +43,32 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--keep", type=int, default=2)
-    parser.add_argument("--fewer", type=int, default=10)
+    parser.add_argument("--fewer", type=int, nargs="+", default=[10])
     parser.add_argument("--middle", type=float, default=0.6)
     parser.add_argument("--valid", type=int, default=50)
     parser.add_argument("--test", type=int, default=150)
     parser.add_argument("--ways", nargs="+", default=["saving", "shifting", "cool", "steady", "rising"])
     asked = parser.parse_args()
     waves = {"generate.waves": asked.samples // asked.keep, "generate.enough": asked.keep}
-    one_by_one = {"samples": asked.fewer, "generate.waves": asked.fewer, "generate.enough": asked.keep}
     ways: dict[str, dict[str, Any]] = {
         "all at once": {},
         "saving": waves,
         "shifting": {**waves, "generate.most": 2 * asked.samples},
-        "cool": {"samples": asked.fewer, "temperature": asked.middle},
-        "steady": {"temperature": asked.middle, **one_by_one},
-        "rising": {"temperature": HOTTEST, "generate.coolest": COOLEST, **one_by_one},
     }
+    for fewer in asked.fewer:
+        at_once = {"samples": fewer, "temperature": asked.middle}
+        one_by_one = {"generate.waves": fewer, "generate.enough": asked.keep}
+        ways[f"cool, {fewer}"] = at_once
+        ways[f"steady, {fewer}"] = at_once | one_by_one
+        ways[f"rising, {fewer}"] = at_once | one_by_one | {"temperature": HOTTEST, "generate.coolest": COOLEST}
+    taken_part = [name for name in ways if name == "all at once" or name.split(",")[0] in asked.ways]
     found: dict[str, list[Taken]] = defaultdict(list)
     for seed in range(asked.seeds):
-        for name in ("all at once", *asked.ways):
+        for name in taken_part:
             settings = {"samples": asked.samples, "valid": asked.valid, "test": asked.test, **ways[name]}
             run = selftrain.run(
                 "rest_em", preset=asked.preset, seed=seed, rounds=asked.rounds, keep=asked.keep,
-                out=str(asked.work / f"{asked.preset}-{name.replace(' ', '-')}-{seed}"),
+                out=str(asked.work / f"{asked.preset}-{name.replace(',', '').replace(' ', '-')}-{seed}"),
                 **{"gate.patience": 99, **settings},
             )  # fmt: skip
             found[name].append(taken(run))
@@ -99,8 +102,8 @@ def write(found: dict[str, list[Taken]], asked: argparse.Namespace) -> None:
         f"# Adaptive budget, preset {asked.preset}",
         "",
         f"`python -m benchmarks.adaptive --work WORK --preset {asked.preset} --ways {' '.join(asked.ways)} --seeds"
-        f" {asked.seeds} --rounds {asked.rounds} --samples {asked.samples} --keep {asked.keep} --fewer {asked.fewer}"
-        f" --middle {asked.middle} --valid {asked.valid} --test {asked.test}`",
+        f" {asked.seeds} --rounds {asked.rounds} --samples {asked.samples} --keep {asked.keep} --fewer"
+        f" {' '.join(map(str, asked.fewer))} --middle {asked.middle} --valid {asked.valid} --test {asked.test}`",
         "",
         f"Commit {commit()}, {machine()}. Sums over {asked.rounds} rounds and {asked.seeds} seeds; ratios to sampling"
         " all at once; kept rows by the digits in the problem; accuracy on test after the last round by seed.",
