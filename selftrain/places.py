@@ -1,5 +1,6 @@
 """Where something is to be written: whether it can be is known before any work is done for it."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -15,6 +16,17 @@ def existing(path: Path) -> Path:
 def free_disk(path: Path) -> int:
     """Return the bytes that are free where a path is, or would be made."""
     return shutil.disk_usage(existing(path)).free
+
+
+def size_of(folder: Path, but: str) -> int:
+    """Return the bytes of all files below a folder, without those of one folder in it; 0 where nothing is."""
+    size = 0
+    for path in folder.rglob("*"):
+        # What a run has in hand may be gone a moment later.
+        with contextlib.suppress(FileNotFoundError):
+            if path.relative_to(folder).parts[0] != but and path.is_file():
+                size += path.lstat().st_size
+    return size
 
 
 def check_writable(folder: Path, what: str, remedy: str, error: type[UserError] = UserError) -> None:

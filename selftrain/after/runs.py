@@ -11,6 +11,7 @@ from selftrain.after import standing
 from selftrain.errors import SelftrainError, StoreError
 from selftrain.loop.launch import Run
 from selftrain.loop.runfile import read_file
+from selftrain.places import size_of
 from selftrain.records import Metric
 from selftrain.store import Store
 
@@ -93,15 +94,12 @@ def _roots(folder: Path, deep: int) -> Iterator[Path]:
 
 
 def _listed(root: Path) -> Listed:
-    size = sum(path.lstat().st_size for path in root.rglob("*") if path.is_file() and not _of_a_control(root, path))
+    # A run's controls are runs too.
+    size = size_of(root, but="controls")
     try:
         return _read(root)._replace(bytes=size)
     except BROKEN as error:
         return Listed(root, "broken", f"{error}".partition("\n")[0] or type(error).__name__, bytes=size)
-
-
-def _of_a_control(root: Path, path: Path) -> bool:
-    return path.relative_to(root).parts[0] == "controls"
 
 
 def _read(root: Path) -> Listed:

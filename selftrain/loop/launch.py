@@ -416,8 +416,9 @@ def _check_trained(stages: Sequence[Stage], model: Path) -> None:
 
 def _check_disk(out: Path, plan: Plan) -> None:
     free = places.free_disk(out)
-    if free < plan.bytes:
+    # What a run that goes on has written already needs no more room; each round looks again for its own.
+    if free < plan.bytes and free < (left := plan.bytes - places.size_of(out, but="controls")):
         raise StoreError(
-            f"the run needs about {plan.bytes / 1e9:.2f} GB, but {places.existing(out)} has {free / 1e9:.2f} GB free;"
+            f"the run needs about {left / 1e9:.2f} GB, but {places.existing(out)} has {free / 1e9:.2f} GB free;"
             " free some, choose another --out, or ask for fewer rounds"
         )

@@ -3,10 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
+from selftrain.errors import StoreError
+from selftrain.loop.launch import _check_disk
 from selftrain.loop.plan import Plan, Size, duration, make_plan, words
 from selftrain.recipe import Recipe, Stage
 from selftrain.round import History
@@ -110,3 +113,21 @@ def test_nothing_that_sees_gold_is_said_too() -> None:
 )
 def test_time_is_said_as_people_say_it(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+def test_a_run_that_goes_on_needs_room_for_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Plan(lines=(), tokens=0, seconds=0.0, bytes=1_000_000_000, memory=0)
+    out = tmp_path / "run"
+    monkeypatch.setattr("selftrain.places.free_disk", lambda path: 400_000_000)
+    with pytest.raises(StoreError, match=r"needs about 1\.00 GB, but .* has 0\.40 GB free"):
+        _check_disk(out, plan)
+    (out / "round-01").mkdir(parents=True)
+    (out / "controls/one").mkdir(parents=True)
+    for name, size in (("round-01/weights", 500_000_000), ("controls/one/weights", 300_000_000)):
+        with (out / name).open("wb") as file:
+            file.truncate(size)
+    with pytest.raises(StoreError, match=r"needs about 0\.50 GB"):
+        _check_disk(out, plan)
+    with (out / "round-01/weights").open("r+b") as file:
+        file.truncate(700_000_000)
+    _check_disk(out, plan)
