@@ -22,6 +22,7 @@ import selftrain
 from benchmarks.paired import commit, machine, result
 from selftrain.loop.launch import Run
 
+WAYS = ("saving", "shifting", "cool", "steady", "rising")
 COOLEST, HOTTEST = 0.4, 0.8
 """Temperatures of `rising`."""
 
@@ -47,25 +48,22 @@ def main() -> None:
     parser.add_argument("--middle", type=float, default=0.6)
     parser.add_argument("--valid", type=int, default=50)
     parser.add_argument("--test", type=int, default=150)
-    parser.add_argument("--ways", nargs="+", default=["saving", "shifting", "cool", "steady", "rising"])
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=WAYS)
     asked = parser.parse_args()
     waves = {"generate.waves": asked.samples // asked.keep, "generate.enough": asked.keep}
-    ways: dict[str, dict[str, Any]] = {
-        "all at once": {},
-        "saving": waves,
-        "shifting": {**waves, "generate.most": 2 * asked.samples},
-    }
+    ways: dict[str, dict[str, Any]] = {"saving": waves, "shifting": {**waves, "generate.most": 2 * asked.samples}}
     for fewer in asked.fewer:
         at_once = {"samples": fewer, "temperature": asked.middle}
         one_by_one = {"generate.waves": fewer, "generate.enough": asked.keep}
         ways[f"cool, {fewer}"] = at_once
         ways[f"steady, {fewer}"] = at_once | one_by_one
         ways[f"rising, {fewer}"] = at_once | one_by_one | {"temperature": HOTTEST, "generate.coolest": COOLEST}
-    taken_part = [name for name in ways if name == "all at once" or name.split(",")[0] in asked.ways]
+    sides: dict[str, dict[str, Any]] = {"all at once": {}}
+    sides |= {name: changed for name, changed in ways.items() if name.split(",")[0] in asked.ways}
     found: dict[str, list[Taken]] = defaultdict(list)
     for seed in range(asked.seeds):
-        for name in taken_part:
-            settings = {"samples": asked.samples, "valid": asked.valid, "test": asked.test, **ways[name]}
+        for name, changed in sides.items():
+            settings = {"samples": asked.samples, "valid": asked.valid, "test": asked.test, **changed}
             run = selftrain.run(
                 "rest_em", preset=asked.preset, seed=seed, rounds=asked.rounds, keep=asked.keep,
                 out=str(asked.work / f"{asked.preset}-{name.replace(',', '').replace(' ', '-')}-{seed}"),

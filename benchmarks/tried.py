@@ -52,7 +52,9 @@ def main() -> None:
         }
         for name, each in found.items()
     }
-    keep("tried", f"python -m benchmarks.tried --run RUN --work WORK --repeats {asked.repeats}", figures)
+    ways = " ".join(f"'{name}'" for name in found)
+    command = f"python -m benchmarks.tried --run RUN --work WORK --round {asked.round} --repeats {asked.repeats}"
+    keep("tried", f"{command} --ways {ways}", figures)
 
 
 def _taken(files: list[Path], asked: argparse.Namespace, name: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -254,7 +254,7 @@ def _tell(samples: "Sequence[tuple[Prompt, Sample]]", lab: Lab) -> None:
     by_id = {sample.id: (prompt, sample) for prompt, sample in samples}
     for verdict in lab.verifiers.verify("", [(prompt.problem, sample) for prompt, sample in samples]):
         prompt, sample = by_id[verdict.sample]
-        if verdict.status == "pass" and sample.finish == "stop":
+        if verdict.status == "pass" and sample.finish != "length":
             prompt.right.add(normalised(sample.text))
 
 
